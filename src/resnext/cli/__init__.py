@@ -1,0 +1,1 @@
+"""The command line: it parses, prints and sets exit codes, and decides nothing else."""

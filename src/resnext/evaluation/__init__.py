@@ -1,0 +1,1 @@
+"""Scoring of any module on any batches."""

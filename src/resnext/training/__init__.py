@@ -1,0 +1,1 @@
+"""Training of any module on any batches: recipes, the rate's schedule, the loop, checkpoints."""
