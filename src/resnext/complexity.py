@@ -1,0 +1,399 @@
+"""What a network costs: a fold over its specification, layer by layer, in exact integers.
+
+Multiply-adds count convolutions and the classifier, as the paper does (Sec. 4: "FLOPs
+(multiply-adds)"). Activations are the numbers that those layers put out. Kept numbers are what
+autograd holds for the backward pass of the grouped form.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from resnext.errors import SpecError
+from resnext.spec import Block, Conv, Spec
+from resnext.template import Template, width_for
+
+Operation = Literal["conv", "norm", "sum", "pool", "linear"]
+Budget = Literal["parameters", "multiply_adds"]
+Scope = Literal["block", "network"]
+Size = tuple[int, int]
+
+_POOL = Conv(in_channels=1, out_channels=1, kernel=3, stride=2)  # only its sizes are used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One layer at one resolution, for one image; ``name`` is the module's in the built network.
+
+    ``kept`` counts numbers held for the backward pass, per image and of the activations' type;
+    ``indices`` those of 8 bytes (where max pooling found its maxima).
+    """
+
+    name: str
+    stage: str
+    operation: Operation
+    channels: int
+    height: int
+    width: int
+    parameters: int = 0
+    multiply_adds: int = 0
+    activations: int = 0
+    kept: int = 0
+    indices: int = 0
+    conv: Conv | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Sums over layers."""
+
+    parameters: int
+    multiply_adds: int
+    activations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCost(Cost):
+    """Sums over one stage (conv1, conv2, ..., classifier), with the map it puts out."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes that a training step holds at the end of its forward pass, batch of ``batch``.
+
+    ``optimizer`` is one momentum buffer (SGD). Workspaces of kernels and the allocator's rounding
+    come on top; they belong to the machine.
+    """
+
+    batch: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complexity(Cost):
+    """The cost of a network at one resolution, with its stages and layers."""
+
+    resolution: Size
+    stages: tuple[StageCost, ...]
+    layers: tuple[Layer, ...]
+
+    def training_memory(self, batch: int, *, element_bytes: int = 4) -> Memory:
+        """An estimate for float32 weights and activations of ``element_bytes`` each.
+
+        Normalisation keeps a mean and a deviation per channel, whatever the batch.
+        """
+        kept = sum(layer.kept for layer in self.layers) * element_bytes
+        indices = sum(layer.indices for layer in self.layers) * 8
+        statistics = sum(2 * x.channels for x in self.layers if x.operation == "norm") * 4
+        return Memory(
+            batch=batch,
+            weights=4 * self.parameters,
+            gradients=4 * self.parameters,
+            optimizer=4 * self.parameters,
+            activations=batch * (kept + indices) + statistics,
+        )
+
+
+def complexity(spec: Spec, resolution: int | Size | None = None) -> Complexity:
+    """Parameters, multiply-adds and activations of a network, equal to what the module executes.
+
+    Args:
+        spec: the network.
+        resolution: side of the image, or (height, width); the network's usual one if left out.
+
+    Raises:
+        SpecError: the resolution is not positive.
+    """
+    resolution = spec.resolution if resolution is None else resolution
+    size = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if min(size) < 1:
+        raise SpecError(f"expected a resolution of at least 1 pixel, found {size[0]} x {size[1]}")
+    layers = tuple(_layers(spec, size))
+    names = dict.fromkeys(layer.stage for layer in layers)
+    stages = tuple(_stage(name, [x for x in layers if x.stage == name]) for name in names)
+    return Complexity(
+        resolution=size,
+        stages=stages,
+        layers=layers,
+        parameters=sum(stage.parameters for stage in stages),
+        multiply_adds=sum(stage.multiply_adds for stage in stages),
+        activations=sum(stage.activations for stage in stages),
+    )
+
+
+def _stage(name: str, layers: list[Layer]) -> StageCost:
+    last = layers[-1]
+    return StageCost(
+        name=name,
+        channels=last.channels,
+        height=last.height,
+        width=last.width,
+        parameters=sum(layer.parameters for layer in layers),
+        multiply_adds=sum(layer.multiply_adds for layer in layers),
+        activations=sum(layer.activations for layer in layers),
+    )
+
+
+def _layers(spec: Spec, size: Size) -> Iterator[Layer]:
+    """The layers in the order in which they are computed."""
+    yield from (stem := list(_stem(spec, size)))
+    size = (stem[-1].height, stem[-1].width)
+    stage = "conv1"
+    for number, index, block in spec.blocks():
+        stage = f"conv{number + 2}"
+        prefix = f"layer{number + 1}.{index}"
+        yield from (block_layers := list(_block(prefix, stage, block, size)))
+        size = (block_layers[-1].height, block_layers[-1].width)
+    if spec.preactivation:
+        yield _norm("norm", stage, spec.features, size)
+    yield Layer(
+        name="fc",
+        stage="classifier",
+        operation="linear",
+        channels=spec.classes,
+        height=1,
+        width=1,
+        parameters=(spec.features + 1) * spec.classes,
+        multiply_adds=spec.features * spec.classes,
+        activations=spec.classes,
+        kept=spec.features,
+    )
+
+
+def _conv(name: str, stage: str, conv: Conv, size: Size, *, kept: bool) -> Layer:
+    height, width = map(conv.output_size, size)
+    return Layer(
+        name=name,
+        stage=stage,
+        operation="conv",
+        channels=conv.out_channels,
+        height=height,
+        width=width,
+        parameters=conv.parameters,
+        multiply_adds=conv.parameters * height * width,
+        activations=conv.out_channels * height * width,
+        kept=conv.out_channels * height * width if kept else 0,
+        conv=conv,
+    )
+
+
+def _norm(name: str, stage: str, channels: int, size: Size, *, kept: bool = True) -> Layer:
+    """Scale and shift per channel. What it puts out is kept once, by the ReLU that follows."""
+    return Layer(
+        name=name,
+        stage=stage,
+        operation="norm",
+        channels=channels,
+        height=size[0],
+        width=size[1],
+        parameters=2 * channels,
+        kept=channels * size[0] * size[1] if kept else 0,
+    )
+
+
+def _stem(spec: Spec, size: Size) -> Iterator[Layer]:
+    convs = spec.stem_convs()
+    image = spec.in_channels * size[0] * size[1]
+    for i, conv in enumerate(convs):
+        last = i == len(convs) - 1
+        # timm's names for a stem of several convolutions: conv1 is then a sequence.
+        layer = _conv(
+            "conv1" if len(convs) == 1 else f"conv1.{3 * i}", "conv1", conv, size, kept=True
+        )
+        yield layer if i else replace(layer, kept=layer.kept + image)
+        size = (layer.height, layer.width)
+        if spec.stem.norm or not last:
+            yield _norm("bn1" if last else f"conv1.{3 * i + 1}", "conv1", conv.out_channels, size)
+    if spec.stem.pool:
+        height, width = (_POOL.output_size(side) for side in size)
+        pooled = convs[-1].out_channels * height * width
+        yield Layer(
+            name="maxpool",
+            stage="conv1",
+            operation="pool",
+            channels=convs[-1].out_channels,
+            height=height,
+            width=width,
+            kept=pooled,
+            indices=pooled,
+        )
+
+
+def _block(prefix: str, stage: str, block: Block, size: Size) -> Iterator[Layer]:
+    if not block.homogeneous or block.path_norm:
+        chain = _split(prefix, stage, block, size)
+    elif block.activation == "post":
+        chain = _post(prefix, stage, block.convs(), size)
+    else:
+        chain = _pre(prefix, stage, block, size)
+    yield from chain
+    projection = block.projection()
+    if projection is not None:
+        post = block.activation == "post"
+        layer = _conv(f"{prefix}.downsample.0", stage, projection, size, kept=post)
+        yield layer
+        if post:
+            after = (layer.height, layer.width)
+            yield _norm(f"{prefix}.downsample.1", stage, layer.channels, after, kept=False)
+
+
+def _post(prefix: str, stage: str, convs: tuple[Conv, ...], size: Size) -> Iterator[Layer]:
+    """Convolution, normalisation, ReLU; the last ReLU, behind the addition, keeps the output."""
+    for i, conv in enumerate(convs, 1):
+        layer = _conv(f"{prefix}.conv{i}", stage, conv, size, kept=True)
+        size = (layer.height, layer.width)
+        yield layer
+        yield _norm(f"{prefix}.bn{i}", stage, layer.channels, size)
+
+
+def _pre(prefix: str, stage: str, block: Block, size: Size) -> Iterator[Layer]:
+    """Normalisation, ReLU, convolution; the sum is kept by the next normalisation."""
+    for i, conv in enumerate(block.convs(), 1):
+        if i > 1 or block.activation != "pre-opening":
+            yield _norm(f"{prefix}.bn{i}", stage, conv.in_channels, size)
+        layer = _conv(f"{prefix}.conv{i}", stage, conv, size, kept=True)
+        size = (layer.height, layer.width)
+        yield layer
+
+
+def _split(prefix: str, stage: str, block: Block, size: Size) -> Iterator[Layer]:
+    """Path by path (form a), for blocks that have no other form."""
+    if block.activation in ("pre", "pre-shared"):
+        yield _norm(f"{prefix}.norm", stage, block.in_channels, size)
+    out = size
+    for number, convs in enumerate(block.path_convs()):
+        out = size
+        for i, conv in enumerate(convs, 1):
+            normed = i < len(convs) or block.path_norm
+            layer = _conv(f"{prefix}.paths.{number}.conv{i}", stage, conv, out, kept=normed)
+            out = (layer.height, layer.width)
+            yield layer
+            if normed:
+                name = f"{prefix}.paths.{number}.norm{i}"
+                yield _norm(name, stage, layer.channels, out, kept=i < len(convs))
+    kept = block.out_channels * out[0] * out[1]  # the sum, or with its ReLU the block's output
+    if block.activation == "post" and not block.path_norm:
+        norm = _norm(f"{prefix}.norm", stage, block.out_channels, out)
+        yield replace(norm, kept=norm.kept + kept)
+    else:
+        yield Layer(
+            name=f"{prefix}.sum",
+            stage=stage,
+            operation="sum",
+            channels=block.out_channels,
+            height=out[0],
+            width=out[1],
+            kept=kept,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """A template that keeps a budget, beside the reference that set it (Eqn. 4, Table 2)."""
+
+    template: Template
+    cost: int
+    reference: Template
+    reference_cost: int
+    budget: Budget
+    scope: Scope
+
+    @property
+    def difference(self) -> float:
+        """How much dearer than the reference, in percent."""
+        return 100 * (self.cost / self.reference_cost - 1)
+
+
+def solve(
+    cardinality: int, like: Spec, *, budget: Budget = "parameters", scope: Scope = "block"
+) -> Solution:
+    """The width at which paths of this cardinality cost what the reference costs.
+
+    Args:
+        cardinality: C of the template sought.
+        like: the reference network, of one template.
+        budget: what to keep, parameters or multiply-adds (at the network's usual resolution).
+        scope: of conv2's template block, as Eqn. 4 counts it (no normalisation), or the network.
+
+    Raises:
+        SpecError: the reference mixes paths, or even width 1 costs too much.
+    """
+    if not like.homogeneous:
+        raise SpecError("expected a reference of one template, found unlike paths")
+    reference = like.stages[0].paths[0].template
+
+    def cost(width: int) -> int:
+        template = Template(cardinality, width)
+        if scope == "network":
+            return int(getattr(complexity(_with_template(like, template)), budget))
+        return _block_cost(like, template, budget)
+
+    reference_cost = (
+        int(getattr(complexity(like), budget))
+        if scope == "network"
+        else _block_cost(like, reference, budget)
+    )
+    width = width_for(reference_cost, cost)
+    return Solution(
+        template=Template(cardinality, width),
+        cost=cost(width),
+        reference=reference,
+        reference_cost=reference_cost,
+        budget=budget,
+        scope=scope,
+    )
+
+
+def table2(like: Spec, cardinalities: Sequence[int] = (1, 2, 4, 8, 32)) -> tuple[Solution, ...]:
+    """Table 2: widths that keep the cost of conv2's block, for each cardinality."""
+    return tuple(solve(cardinality, like) for cardinality in cardinalities)
+
+
+def _with_template(like: Spec, template: Template) -> Spec:
+    first = like.stages[0].paths[0].template.width
+    stages = tuple(
+        replace(
+            stage,
+            paths=tuple(
+                replace(p, template=template.scaled(p.template.width // first)) for p in stage.paths
+            ),
+        )
+        for stage in like.stages
+    )
+    return replace(like, stages=stages)
+
+
+def _block_cost(like: Spec, template: Template, budget: Budget) -> int:
+    """Eqn. 4 for the reference's own topology: a block that keeps size and channels."""
+    stage = _with_template(like, template).stages[0]
+    block = Block(
+        in_channels=stage.out_channels,
+        out_channels=stage.out_channels,
+        stride=1,
+        paths=stage.paths,
+        shortcut="identity",
+        activation="post",
+    )
+    parameters = sum(conv.parameters for conv in block.convs())
+    if budget == "parameters":
+        return parameters
+    return parameters * _template_map(like)
+
+
+def _template_map(like: Spec) -> int:
+    """Pixels of conv2's map (56 x 56 in Table 2)."""
+    conv2 = complexity(like).stages[1]
+    return conv2.height * conv2.width
