@@ -87,7 +87,7 @@ def fit(
 
 
 def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """The recipe's optimiser: one rate and one decay for every parameter, as in the paper's code."""
+    """The recipe's optimiser: one rate and one decay for every parameter, as in `train.lua`."""
     return torch.optim.SGD(
         model.parameters(),
         lr=recipe.learning_rate,

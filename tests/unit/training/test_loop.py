@@ -1,0 +1,113 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from resnext.errors import DataError, ResNextError
+from resnext.training.loop import Epoch, Step, fit
+from resnext.training.recipe import recipe
+
+
+@dataclass
+class Batch:
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+def problem(samples=24, size=8):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(samples, 3, 2, 2, generator=generator)
+    labels = torch.randint(4, (samples,), generator=generator)
+    return [Batch(x, y) for x, y in zip(images.split(size), labels.split(size), strict=True)]
+
+
+def linear(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+
+
+def numpy_descent(model, batches, plan, rates):
+    """Softmax regression by hand: decay on everything, then Nesterov momentum as in torch."""
+    weight, bias = (p.detach().double().numpy().copy() for p in model.parameters())
+    theta, velocity = np.hstack([weight, bias[:, None]]), 0.0
+    for batch, rate in zip(batches, rates, strict=True):
+        x = batch.images.flatten(1).double().numpy()
+        x = np.hstack([x, np.ones((len(x), 1))])
+        p = np.exp(x @ theta.T)
+        p = p / p.sum(1, keepdims=True) - np.eye(4)[batch.labels.numpy()]
+        gradient = p.T @ x / len(x) + plan.weight_decay * theta
+        velocity = plan.momentum * velocity + gradient
+        theta = theta - rate * (gradient + plan.momentum * velocity)
+    return theta
+
+
+def test_two_epochs_are_nesterov_descent_written_out():
+    plan = recipe("cifar").model_copy(update={"epochs": 2, "milestones": (2.0,)})
+    batches = problem()
+    model = linear().double()
+    doubles = [Batch(b.images.double(), b.labels) for b in batches]
+    expected = numpy_descent(model, doubles * 2, plan, [0.1] * 3 + [0.01] * 3)
+    assert [r.epoch for r in fit(model, lambda _: doubles, plan, pulse=1e9)] == [1, 2]
+    weight, bias = (p.detach().numpy() for p in model.parameters())
+    # float64, 6 steps, |theta| < 1: measured 2e-16.
+    np.testing.assert_allclose(np.hstack([weight, bias[:, None]]), expected, rtol=0, atol=2e-15)
+
+
+def test_the_record_of_an_epoch():
+    plan = recipe("cifar").with_epochs(1)
+    records = list(fit(linear(), lambda _: problem(), plan, pulse=1e9))
+    (epoch,) = records
+    assert isinstance(epoch, Epoch)
+    assert (epoch.epoch, epoch.learning_rate, epoch.counts.samples) == (1, 0.1, 24)
+    assert 0 < epoch.counts.top1_error < 100
+    assert epoch.images_per_second == 24 / epoch.seconds
+
+
+def test_progress_is_yielded_inside_the_epoch():
+    steps = list(fit(linear(), lambda _: problem(), recipe("cifar").with_epochs(1), pulse=0))[:3]
+    assert all(isinstance(step, Step) for step in steps)
+    assert [(s.step, s.steps, s.counts.samples) for s in steps] == [
+        (1, 3, 8),
+        (2, 3, 16),
+        (3, 3, 24),
+    ]
+
+
+def test_epochs_are_asked_for_by_number_from_one_and_only_when_pulled():
+    asked = []
+    records = fit(linear(), lambda epoch: asked.append(epoch) or problem(), recipe("cifar"))
+    assert asked == []
+    next(records), next(records)
+    assert asked == [1, 2]
+
+
+def test_the_model_trains_even_if_the_caller_evaluated_between_epochs():
+    model = nn.Sequential(linear(), nn.BatchNorm1d(4))
+    for _ in fit(model, lambda _: problem(), recipe("cifar").with_epochs(2), pulse=1e9):
+        assert model.training
+        model.eval()
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def weights(seed):
+        model = linear(seed)
+        list(fit(model, lambda _: problem(), recipe("cifar").with_epochs(3)))
+        return model[1].weight.detach()
+
+    torch.testing.assert_close(weights(1), weights(1), rtol=0, atol=0)
+    assert (weights(1) != weights(2)).all()
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line():
+    batches = problem()
+    batches[1].images[0, 0, 0, 0] = float("inf")
+    with pytest.raises(ResNextError, match=r"the loss is nan by step 3 of 3 in epoch 1") as raised:
+        list(fit(linear(), lambda _: batches, recipe("cifar"), pulse=1e9))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_epoch_without_images_is_refused():
+    with pytest.raises(DataError, match="found none in epoch 1"):
+        list(fit(linear(), lambda _: [], recipe("cifar")))
