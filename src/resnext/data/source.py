@@ -1,0 +1,118 @@
+"""What a set of labelled images is to the rest of the package: random access, classes, labels."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnext.errors import DataError
+
+
+class Source(Protocol):
+    """Labelled images with random access; picklable, so that worker processes can hold one."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the position is the label."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """One per image, each in `range(len(classes))`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Image.Image:
+        """The decoded image, mode L or RGB, in its stored orientation.
+
+        Raises:
+            DataError: the image cannot be read; the message names it.
+        """
+        ...
+
+    def describe(self, index: int) -> str:
+        """What to call this image in a message: a path, or a file and a row."""
+        ...
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over what identifies the data; the same wherever the data lies."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """Images to train on and images to score on, of the same classes.
+
+    Attributes:
+        name: "digits", "cifar10", or the name of the folder or file.
+        location: what the user typed, so that a run can open it again.
+        train: the images to learn from.
+        validation: the images to score on; none of them is in `train`.
+    """
+
+    name: str
+    location: str
+    train: Source
+    validation: Source
+
+    def __post_init__(self) -> None:
+        ours, theirs = self.train.classes, self.validation.classes
+        if ours != theirs:
+            raise DataError(f"{self.location}: {_difference(ours, theirs)}")
+        if len(ours) < 2:
+            found = f"only {ours[0]!r}" if ours else "none"
+            raise DataError(f"{self.location}: expected at least 2 classes, found {found}")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; the position is the label."""
+        return self.train.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the fingerprints of both parts."""
+        return digest(self.train.fingerprint(), self.validation.fingerprint())
+
+
+def digest(*parts: str | bytes | NDArray[np.generic]) -> str:
+    """SHA-256 (hex) over the parts, each preceded by its length so that no two lists collide."""
+    total = hashlib.sha256()
+    for part in parts:
+        content = os.fsencode(part) if isinstance(part, str) else bytes(part)
+        total.update(len(content).to_bytes(8, "little"))
+        total.update(content)
+    return total.hexdigest()
+
+
+def check_labels(labels: NDArray[np.int64], classes: tuple[str, ...], where: str) -> None:
+    """Refuse a label without a class name.
+
+    Raises:
+        DataError: naming the first such label and its position.
+    """
+    outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if outside.size:
+        row = int(outside[0])
+        raise DataError(
+            f"{where}: expected labels 0 to {len(classes) - 1}, found {labels[row]} in row {row}"
+            " (-1 is usual where labels are withheld)"
+        )
+
+
+def _difference(train: tuple[str, ...], validation: tuple[str, ...]) -> str:
+    expected = "expected the same classes in train and validation"
+    if set(train) == set(validation):
+        return f"{expected}, found them in another order"
+    only_train = sorted(set(train) - set(validation))
+    only_validation = sorted(set(validation) - set(train))
+    parts = [
+        f"{names[0]!r} ({len(names)} such) only in {split}"
+        for split, names in (("train", only_train), ("validation", only_validation))
+        if names
+    ]
+    return f"{expected}, found {' and '.join(parts)}"
