@@ -6,8 +6,9 @@ The algebra is here at once; what needs torch is imported on first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from resnext.budget import solve, table2
 from resnext.catalog import CATALOG, identifier, name, spec
-from resnext.complexity import complexity, solve, table2
+from resnext.complexity import complexity
 from resnext.errors import ResNextError
 from resnext.families import cifar, compose, imagenet, wide_resnet
 from resnext.spec import Paths, Spec, Stem, StemConv

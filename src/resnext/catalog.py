@@ -74,7 +74,7 @@ class Notation:
             template = Template.parse(options["template"])
         elif head[2].lower() == "resnext":
             raise NotationError(
-                f"expected a template, as in '{shorten(text)} (32x4d)', found none in {shorten(text)!r}"
+                f"expected a template, as in '{head[0]} (32x4d)', found none in {shorten(text)!r}"
             )
         return replace(
             cls._plain(int(head[3]), template, options), preactivation=head[1] is not None
@@ -183,8 +183,9 @@ def _read_options(text: str, start: int) -> dict[str, str]:
         if kind is None or kind in options:
             what = "one" if kind is None else f"only one {kind}"
             raise NotationError(
-                f"expected {what} of: a template CxWd such as 32x4d, CIFAR, ImageNet, shortcut A/B/C, "
-                f"no shortcut, K classes, N channels; found {shorten(token)!r} in {shorten(text)!r}"
+                f"expected {what} of: a template CxWd such as 32x4d, CIFAR, ImageNet, "
+                "shortcut A/B/C, no shortcut, K classes, N channels; "
+                f"found {shorten(token)!r} in {shorten(text)!r}"
             )
         options[kind] = value
     return options

@@ -1,4 +1,4 @@
-"""Families of networks as functions: ImageNet (Table 1), CIFAR (Sec. 5.3), Wide ResNet, or your own."""
+"""Families of networks as functions: ImageNet, CIFAR, Wide ResNet, or a composition of your own."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack

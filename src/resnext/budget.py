@@ -1,0 +1,112 @@
+"""Eqn. 4 solved: the width that keeps a budget at another cardinality, and Table 2 from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from resnext.complexity import complexity
+from resnext.errors import SpecError
+from resnext.spec import Block, Spec
+from resnext.template import Template, width_for
+
+Budget = Literal["parameters", "multiply_adds"]
+Scope = Literal["block", "network"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """A template that keeps a budget, beside the reference that set it (Eqn. 4, Table 2)."""
+
+    template: Template
+    cost: int
+    reference: Template
+    reference_cost: int
+    budget: Budget
+    scope: Scope
+
+    @property
+    def difference(self) -> float:
+        """How much dearer than the reference, in percent."""
+        return 100 * (self.cost / self.reference_cost - 1)
+
+
+def solve(
+    cardinality: int, like: Spec, *, budget: Budget = "parameters", scope: Scope = "block"
+) -> Solution:
+    """The width at which paths of this cardinality cost what the reference costs.
+
+    Args:
+        cardinality: C of the template sought.
+        like: the reference network, of one template.
+        budget: what to keep, parameters or multiply-adds (at the network's usual resolution).
+        scope: of conv2's template block, as Eqn. 4 counts it (no normalisation), or the network.
+
+    Raises:
+        SpecError: the reference mixes paths, or even width 1 costs too much.
+    """
+    if not like.homogeneous:
+        raise SpecError("expected a reference of one template, found unlike paths")
+    reference = like.stages[0].paths[0].template
+
+    def cost(width: int) -> int:
+        template = Template(cardinality, width)
+        if scope == "network":
+            return int(getattr(complexity(_with_template(like, template)), budget))
+        return _block_cost(like, template, budget)
+
+    reference_cost = (
+        int(getattr(complexity(like), budget))
+        if scope == "network"
+        else _block_cost(like, reference, budget)
+    )
+    width = width_for(reference_cost, cost)
+    return Solution(
+        template=Template(cardinality, width),
+        cost=cost(width),
+        reference=reference,
+        reference_cost=reference_cost,
+        budget=budget,
+        scope=scope,
+    )
+
+
+def table2(like: Spec, cardinalities: Sequence[int] = (1, 2, 4, 8, 32)) -> tuple[Solution, ...]:
+    """Table 2: widths that keep the cost of conv2's block, for each cardinality."""
+    return tuple(solve(cardinality, like) for cardinality in cardinalities)
+
+
+def _with_template(like: Spec, template: Template) -> Spec:
+    first = like.stages[0].paths[0].template.width
+    stages = tuple(
+        replace(
+            stage,
+            paths=tuple(
+                replace(p, template=template.scaled(p.template.width // first)) for p in stage.paths
+            ),
+        )
+        for stage in like.stages
+    )
+    return replace(like, stages=stages)
+
+
+def _block_cost(like: Spec, template: Template, budget: Budget) -> int:
+    """Eqn. 4 for the reference's own topology: a block that keeps size and channels."""
+    stage = _with_template(like, template).stages[0]
+    block = Block(
+        in_channels=stage.out_channels,
+        out_channels=stage.out_channels,
+        stride=1,
+        paths=stage.paths,
+        shortcut="identity",
+        activation="post",
+    )
+    parameters = sum(conv.parameters for conv in block.convs())
+    if budget == "parameters":
+        return parameters
+    return parameters * _template_map(like)
+
+
+def _template_map(like: Spec) -> int:
+    """Pixels of conv2's map (56 x 56 in Table 2)."""
+    conv2 = complexity(like).stages[1]
+    return conv2.height * conv2.width

@@ -1,0 +1,1 @@
+"""Networks from specifications: three forms of the blocks, construction, conversion."""
