@@ -153,6 +153,8 @@ class Basic(PostActivation):
 class PreBasic(PreActivation):
     """`Basic` with normalisation and ReLU in front of each convolution."""
 
+    bn1: nn.BatchNorm2d | None
+
     def __init__(self, block: Block) -> None:
         super().__init__(block, norm="bn1")
         first, second = block.convs()
@@ -255,6 +257,8 @@ class Aggregated(PostActivation):
 
 class PreAggregated(PreActivation):
     """Forms (a) and (b) with normalisation and ReLU in front, once for all paths."""
+
+    norm: nn.BatchNorm2d | None
 
     def __init__(self, block: Block, form: Form) -> None:
         super().__init__(block, norm="norm")
