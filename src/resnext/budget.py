@@ -51,7 +51,7 @@ def solve(
     def cost(width: int) -> int:
         template = Template(cardinality, width)
         if scope == "network":
-            return int(getattr(complexity(_with_template(like, template)), budget))
+            return int(getattr(complexity(replace_template(like, template)), budget))
         return _block_cost(like, template, budget)
 
     reference_cost = (
@@ -70,28 +70,31 @@ def solve(
     )
 
 
-def table2(like: Spec, cardinalities: Sequence[int] = (1, 2, 4, 8, 32)) -> tuple[Solution, ...]:
-    """Table 2: widths that keep the cost of conv2's block, for each cardinality."""
-    return tuple(solve(cardinality, like) for cardinality in cardinalities)
+def table2(
+    like: Spec,
+    cardinalities: Sequence[int] = (1, 2, 4, 8, 32),
+    *,
+    budget: Budget = "parameters",
+    scope: Scope = "block",
+) -> tuple[Solution, ...]:
+    """Table 2: the width that keeps the cost, for each cardinality."""
+    return tuple(solve(c, like, budget=budget, scope=scope) for c in cardinalities)
 
 
-def _with_template(like: Spec, template: Template) -> Spec:
+def replace_template(like: Spec, template: Template) -> Spec:
+    """The reference with another template; every stage keeps its factor of conv2's width."""
     first = like.stages[0].paths[0].template.width
-    stages = tuple(
-        replace(
-            stage,
-            paths=tuple(
-                replace(p, template=template.scaled(p.template.width // first)) for p in stage.paths
-            ),
-        )
-        for stage in like.stages
-    )
-    return replace(like, stages=stages)
+    stages = []
+    for stage in like.stages:
+        (paths,) = stage.paths
+        scaled = template.scaled(paths.template.width // first)
+        stages.append(replace(stage, paths=(replace(paths, template=scaled),)))
+    return replace(like, stages=tuple(stages))
 
 
 def _block_cost(like: Spec, template: Template, budget: Budget) -> int:
     """Eqn. 4 for the reference's own topology: a block that keeps size and channels."""
-    stage = _with_template(like, template).stages[0]
+    stage = replace_template(like, template).stages[0]
     block = Block(
         in_channels=stage.out_channels,
         out_channels=stage.out_channels,

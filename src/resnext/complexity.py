@@ -219,7 +219,7 @@ def _stem(spec: Spec, size: Size) -> Iterator[Layer]:
         pooled = convs[-1].out_channels * height * width
         yield Layer(
             name="maxpool",
-            stage="conv1",
+            stage="conv2",  # where Table 1 lists it
             operation="pool",
             channels=convs[-1].out_channels,
             height=height,

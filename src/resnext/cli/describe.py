@@ -1,0 +1,201 @@
+"""``resnext describe``: a network as a Table 1, with its exact cost."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from resnext.catalog import CATALOG, identifier, name
+from resnext.catalog import spec as read_spec
+from resnext.complexity import Complexity, StageCost, complexity
+from resnext.errors import UsageError
+from resnext.spec import Block, Conv, Spec
+
+_ROW = "{:<10} {:>7}  {:<30} {:>11} {:>15}"
+
+
+def describe(
+    network: Annotated[
+        str | None, typer.Argument(help="A name such as 'ResNeXt-50 (32x4d)' or resnext50_32x4d.")
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(help="Side of the image in pixels.", show_default="the usual one")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images, for the memory estimate.")] = 32,
+    all_: Annotated[bool, typer.Option("--all", help="List the catalogue.")] = False,
+    layers: Annotated[bool, typer.Option(help="List every layer.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a network's stages and its exact cost; no weights, no torch."""
+    if all_ == (network is not None):
+        raise UsageError("expected a network's name or --all, such as: resnext describe resnet50")
+    if network is None:
+        _print_catalog(as_json=as_json)
+        return
+    spec = read_spec(network, classes=classes)
+    cost = complexity(spec, resolution)
+    if as_json:
+        print(json.dumps(_record(spec, cost, batch, layers=layers), indent=2, ensure_ascii=False))
+    else:
+        _print_table(spec, cost, batch)
+        if layers:
+            _print_layers(cost)
+
+
+def _print_catalog(*, as_json: bool) -> None:
+    rows = [(entry, entry.spec, complexity(entry.spec)) for entry in CATALOG]
+    if as_json:
+        records = [
+            {
+                "identifier": entry.identifier,
+                "name": name(spec),
+                "source": entry.source,
+                "classes": spec.classes,
+                "resolution": cost.resolution[0],
+                "parameters": cost.parameters,
+                "multiply_adds": cost.multiply_adds,
+                "activations": cost.activations,
+            }
+            for entry, spec, cost in rows
+        ]
+        print(json.dumps(records, indent=2, ensure_ascii=False))
+        return
+    line = "{:<28} {:>11} {:>14} {:>5}  {}"
+    print(line.format("network", "parameters", "multiply-adds", "at", "source"))
+    for entry, _, cost in rows:
+        numbers = f"{cost.parameters:,}", f"{cost.multiply_adds:,}", cost.resolution[0]
+        print(line.format(entry.identifier, *numbers, entry.source))
+
+
+def _record(spec: Spec, cost: Complexity, batch: int, *, layers: bool) -> dict[str, Any]:
+    memory = cost.training_memory(batch)
+    record: dict[str, Any] = {
+        "name": name(spec),
+        "identifier": identifier(spec),
+        "resolution": list(cost.resolution),
+        "classes": spec.classes,
+        "in_channels": spec.in_channels,
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "activations": cost.activations,
+        "training_memory": {
+            "batch": batch,
+            "weights_bytes": memory.weights,
+            "gradients_bytes": memory.gradients,
+            "optimizer_bytes": memory.optimizer,
+            "activations_bytes": memory.activations,
+            "total_bytes": memory.total,
+        },
+        "stages": [_stage_record(spec, stage) for stage in cost.stages],
+    }
+    if layers:
+        record["layers"] = [
+            {
+                "name": layer.name,
+                "stage": layer.stage,
+                "operation": layer.operation,
+                "output": [layer.channels, layer.height, layer.width],
+                "parameters": layer.parameters,
+                "multiply_adds": layer.multiply_adds,
+                "activations": layer.activations,
+            }
+            for layer in cost.layers
+        ]
+    return record
+
+
+def _stage_record(spec: Spec, cost: StageCost) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "name": cost.name,
+        "output": [cost.channels, cost.height, cost.width],
+        "parameters": cost.parameters,
+        "multiply_adds": cost.multiply_adds,
+        "activations": cost.activations,
+    }
+    number = _stage_number(cost)
+    if number is not None:
+        stage = spec.stages[number]
+        record["blocks"] = stage.blocks
+        record["templates"] = [str(paths.template) for paths in stage.paths]
+    return record
+
+
+def _stage_number(cost: StageCost) -> int | None:
+    """Index among ``spec.stages``; None for the stem and the classifier."""
+    if cost.name in ("conv1", "classifier"):
+        return None
+    return int(cost.name.removeprefix("conv")) - 2
+
+
+def _print_table(spec: Spec, cost: Complexity, batch: int) -> None:
+    height, width = cost.resolution
+    print(f"{name(spec)}   {spec.in_channels} × {height} × {width} → {spec.classes} classes\n")
+    print(_ROW.format("stage", "output", "layers", "parameters", "multiply-adds"))
+    firsts = {(stage, index): block for stage, index, block in spec.blocks()}
+    for stage in cost.stages:
+        number = _stage_number(stage)
+        if number is not None:
+            rows = _stage_lines(spec, number, firsts[number, 0])
+        elif stage.name == "conv1":
+            rows = [_conv_text(conv) for conv in spec.stem_convs()]
+        else:
+            rows = [f"average pool, {spec.classes}-d fc"]
+        _print_stage(stage, rows)
+    print(_ROW.format("total", "", "", f"{cost.parameters:,}", f"{cost.multiply_adds:,}"))
+    memory = cost.training_memory(batch)
+    print(
+        f"\n{cost.parameters / 1e6:.1f} M parameters, "
+        f"{cost.multiply_adds / 1e9:.2f} G multiply-adds, "
+        f"{cost.activations / 1e6:.1f} M activations per image;\n"
+        f"a training step holds about {memory.total / 2**30:.2f} GiB in float32 at batch {batch}."
+    )
+
+
+def _print_stage(stage: StageCost, rows: list[str]) -> None:
+    for i, text in enumerate(rows):
+        last = i == len(rows) - 1
+        print(
+            _ROW.format(
+                stage.name if i == 0 else "",
+                f"{stage.height}×{stage.width}" if i == 0 else "",
+                text,
+                f"{stage.parameters:,}" if last else "",
+                f"{stage.multiply_adds:,}" if last else "",
+            ).rstrip()
+        )
+
+
+def _stage_lines(spec: Spec, number: int, block: Block) -> list[str]:
+    """The block of a stage in brackets, as in Table 1."""
+    pool = ["3×3 max pool, stride 2"] if number == 0 and spec.stem.pool else []
+    blocks = spec.stages[number].blocks
+    if not block.homogeneous:
+        paths = [f"{p.template} of {'-'.join(map(str, p.kernels))}" for p in block.paths]
+        return [*pool, f"paths {', '.join(paths)}", f"summed to {block.out_channels}, × {blocks}"]
+    texts = [
+        f"{conv.kernel}×{conv.kernel}, {conv.out_channels}"
+        + (f", C={conv.groups}" if conv.groups > 1 else "")
+        for conv in block.convs()
+    ]
+    width = max(map(len, texts))
+    middle = (len(texts) - 1) // 2
+    lines = [
+        f"[ {text:<{width}} ]" + (f" × {blocks}" if i == middle else "")
+        for i, text in enumerate(texts)
+    ]
+    return [*pool, *lines]
+
+
+def _conv_text(conv: Conv) -> str:
+    stride = f", stride {conv.stride}" if conv.stride > 1 else ""
+    return f"{conv.kernel}×{conv.kernel}, {conv.out_channels}{stride}"
+
+
+def _print_layers(cost: Complexity) -> None:
+    line = "{:<28} {:<7} {:>16} {:>11} {:>15}"
+    print("\n" + line.format("layer", "", "output", "parameters", "multiply-adds"))
+    for layer in cost.layers:
+        output = f"{layer.channels}×{layer.height}×{layer.width}"
+        numbers = f"{layer.parameters:,}", f"{layer.multiply_adds:,}"
+        print(line.format(layer.name, layer.operation, output, *numbers))
