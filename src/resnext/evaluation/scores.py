@@ -1,7 +1,7 @@
 """The errors of a module on batches of images, always with how they were measured."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from resnext.errors import DataError
 from resnext.metrics import Counts, Tally
-from resnext.training.loop import PULSE, Batch
+from resnext.training.loop import PULSE, Batch, Batches
 
 SINGLE_VIEW = "single view"
 """Each image is seen once, as its profile prepares it."""
@@ -36,7 +36,7 @@ class Scores:
 
 def evaluate(
     model: nn.Module,
-    batches: Collection[Batch],
+    batches: Batches,
     *,
     samples: int,
     profile: str,

@@ -6,7 +6,7 @@ pulls may evaluate, save or stop between two records.
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,13 @@ class Batch(Protocol):
     def images(self) -> Tensor: ...  # noqa: D102
     @property
     def labels(self) -> Tensor: ...  # noqa: D102
+
+
+class Batches(Protocol):
+    """The batches of one epoch: how many there are is known before the first."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +72,7 @@ class Epoch:
 
 def fit(
     model: nn.Module,
-    batches: Callable[[int], Collection[Batch]],
+    batches: Callable[[int], Batches],
     recipe: Recipe,
     *,
     device: torch.device | str = "cpu",
@@ -99,7 +106,7 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
 
 def train_epoch(
     model: nn.Module,
-    batches: Collection[Batch],
+    batches: Batches,
     recipe: Recipe,
     optimizer: torch.optim.Optimizer,
     *,

@@ -1,0 +1,35 @@
+"""Which code ran, and on what: the parts whose version may move a number."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import resnext
+
+
+def versions() -> dict[str, str]:
+    """What ran: the parts whose version may move a number."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("resnext", "torch", "torchvision", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = resnext.__version__ if package == "resnext" else "none"
+    return found
+
+
+def source_commit() -> str | None:
+    """The commit of this code with `-dirty` behind it if changed; None outside its repository."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **_QUIET)
+        describe = [*git, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+        return subprocess.run(describe, **_QUIET).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+_QUIET: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 10}
