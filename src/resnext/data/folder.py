@@ -46,7 +46,12 @@ class FolderSource:
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`: over names and sizes, not contents."""
-        sizes = [(self.root / name).stat().st_size for name in self.files]
+        try:
+            sizes = [(self.root / name).stat().st_size for name in self.files]
+        except OSError as error:
+            raise DataError(
+                f"{self.root}: expected the files found before, found {error}"
+            ) from error
         return digest(*self.classes, self.labels, *self.files, np.array(sizes, dtype=np.int64))
 
 
