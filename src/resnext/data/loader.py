@@ -26,8 +26,11 @@ from resnext.errors import DataError, ResourceError, UsageError
 STALL_SECONDS = 120.0
 """How long one batch may take before its worker counts as stuck."""
 
-_POLL_SECONDS = 2.0
-"""How often waiting for a batch looks whether the workers are alive."""
+_POLL_SECONDS = 1.0
+"""How often the process that waits for a batch looks whether the workers are alive."""
+
+_AHEAD = 2
+"""Batches that each worker makes before they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +170,7 @@ class Batches:
             batch_size=None,
             sampler=self.groups,
             num_workers=self.workers,
+            prefetch_factor=_AHEAD,
             collate_fn=_unchanged,
             timeout=_POLL_SECONDS,
             multiprocessing_context=_context(),
@@ -174,15 +178,15 @@ class Batches:
         )
         made: Any = iter(loader)
         try:
-            for indices in self.groups:
-                outcome = self._next(made, indices)
+            for position in range(len(self.groups)):
+                outcome = self._next(made, position)
                 if isinstance(outcome, DataError):
                     raise outcome
                 yield outcome
         finally:
             made._shutdown_workers()  # now, not when a traceback lets go of the iterator
 
-    def _next(self, made: Iterator[Batch | DataError], indices: NDArray[np.int64]) -> Any:
+    def _next(self, made: Iterator[Batch | DataError], position: int) -> Any:
         """The next batch; looks after the workers every few seconds while it waits."""
         deadline = time.monotonic() + self.stall_seconds
         while True:
@@ -194,14 +198,18 @@ class Batches:
                 alive = "timed out" in str(error)
                 if alive and time.monotonic() < deadline:
                     continue
-                raise ResourceError(self._lost(alive=alive, indices=indices)) from error
+                raise ResourceError(self._lost(position, alive=alive)) from error
 
-    def _lost(self, *, alive: bool, indices: NDArray[np.int64]) -> str:
-        what = f"is stuck since {self.stall_seconds:.0f} s" if alive else "died"
-        first = self.maker.source.describe(int(indices[0])) if len(indices) else "no image"
+    def _lost(self, position: int, *, alive: bool) -> str:
+        """A worker that died takes along batches that it had not handed over yet."""
+        images = [int(group[0]) for group in self.groups[position:] if len(group)]
+        first = self.maker.source.describe(images[0]) if images else "no image"
+        if alive:
+            found = f"it stuck for {self.stall_seconds:.0f} s in the batch from {first} on"
+        else:
+            found = f"it dead within {_AHEAD * self.workers} batches from {first} on"
         return (
-            f"a data worker {what} while the batch that starts with {first} was awaited;"
-            " expected it to deliver: is memory short, or the storage gone?"
+            f"expected a batch from a data worker, found {found}; memory and storage may be short"
         )
 
 

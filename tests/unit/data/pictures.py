@@ -24,7 +24,9 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def write_folder(root: Path, classes: dict[str, int], *, suffix: str = ".png", seed: int = 0) -> Path:
+def write_folder(
+    root: Path, classes: dict[str, int], *, suffix: str = ".png", seed: int = 0
+) -> Path:
     """`classes` gives the number of pictures per class; each picture is another one."""
     for name, count in classes.items():
         (root / name).mkdir(parents=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
-from unit.data.pictures import encoded, picture
 
 from resnext.data.decode import MAX_PIXELS, decode
 from resnext.errors import DataError
+from unit.data.pictures import encoded, picture
 
 
 def check(decoded: Image.Image, expected: np.ndarray, mode: str) -> None:

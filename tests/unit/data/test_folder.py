@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from unit.data.pictures import encoded, picture, write_folder
 
 from resnext.data import DataSet, default_profile, open_data, open_source
 from resnext.errors import DataError
+from unit.data.pictures import encoded, picture, write_folder
 
 
 def write_splits(root: Path, train: dict[str, int], validation: dict[str, int], name: str) -> Path:

@@ -32,7 +32,7 @@ def test_the_order_is_pinned() -> None:
 
 def test_the_order_is_uniform() -> None:
     # Each of the 24 orders of 4 images is expected 250 times in 6000 epochs; chi-square with 23
-    # degrees of freedom exceeds 49.7 with probability 0.001. The draw is fixed, so this is no lottery.
+    # degrees of freedom exceeds 49.7 with probability 0.001. The draws are fixed.
     seen: dict[tuple[int, ...], int] = {}
     for epoch in range(6000):
         order = tuple(permutation(4, seed=0, epoch=epoch).tolist())
@@ -63,9 +63,7 @@ def test_ranks_share_each_batch_and_resume_anywhere(
     order = permutation(count, seed=1, epoch=2)
     size = per_rank * world
     ranks = [
-        training_batches(
-            order, batch_size=size, start=start, last="keep", rank=rank, world=world
-        )
+        training_batches(order, batch_size=size, start=start, last="keep", rank=rank, world=world)
         for rank in range(world)
     ]
     assert len({len(batches) for batches in ranks}) == 1
@@ -78,7 +76,9 @@ def test_ranks_share_each_batch_and_resume_anywhere(
 
 
 @given(st.integers(1, 300), worlds, st.integers(1, 20))
-def test_dropping_the_last_batch_keeps_only_full_ones(count: int, world: int, per_rank: int) -> None:
+def test_dropping_the_last_batch_keeps_only_full_ones(
+    count: int, world: int, per_rank: int
+) -> None:
     order, size = permutation(count, seed=1, epoch=2), per_rank * world
     if size > count:
         with pytest.raises(UsageError, match="would leave none"):

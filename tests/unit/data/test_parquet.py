@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from unit.data.pictures import encoded, picture, write_folder, write_parquet
 
 from resnext.data import open_data, open_source, parquet
 from resnext.errors import DataError
+from unit.data.pictures import encoded, picture, write_folder, write_parquet
 
 
 def contents(count: int, start: int = 0) -> list[bytes]:
@@ -143,9 +143,7 @@ def test_the_fingerprint_tells_changes_but_not_places(tmp_path: Path) -> None:
     moved = write_parquet(tmp_path / "b" / "x.parquet", contents(4), [0, 1, 0, 1])
     labels = write_parquet(tmp_path / "c" / "x.parquet", contents(4), [0, 1, 1, 1])
     pixels = write_parquet(tmp_path / "d" / "x.parquet", contents(4, 1), [0, 1, 0, 1])
-    named = write_parquet(
-        tmp_path / "e" / "x.parquet", contents(4), [0, 1, 0, 1], names=["a", "b"]
-    )
+    named = write_parquet(tmp_path / "e" / "x.parquet", contents(4), [0, 1, 0, 1], names=["a", "b"])
     prints = [open_source(path).fingerprint() for path in (first, labels, pixels, named)]
     assert len(set(prints)) == 4
     assert open_source(moved).fingerprint() == prints[0]

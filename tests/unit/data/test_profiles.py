@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from unit.data.pictures import picture
 
 from resnext.data import default_profile, open_data, profile
 from resnext.data.profiles import crop_box
 from resnext.errors import DataError, UsageError
+from unit.data.pictures import picture
 
 MEAN_10, STD_10 = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
 MEAN_100, STD_100 = (129.3, 124.1, 112.4), (68.2, 65.4, 70.4)
@@ -40,6 +40,7 @@ def lua(
     image: Image.Image,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    *,
     flip: bool,
     right: int,
     down: int,
@@ -76,6 +77,7 @@ def test_cifar_is_the_authors_normalise_flip_pad_crop(
     name: str,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    *,
     raw_pad: bool,
     flip: bool,
     right: int,
@@ -83,7 +85,7 @@ def test_cifar_is_the_authors_normalise_flip_pad_crop(
 ) -> None:
     image = picture(0, width=32, height=32)
     found = profile(name).train(image, Fixed(flip, right, down))  # type: ignore[arg-type]
-    expected = lua(image, mean, std, flip, right, down, raw_pad)
+    expected = lua(image, mean, std, flip=flip, right=right, down=down, raw_pad=raw_pad)
     assert found.dtype == torch.float32
     assert found.is_contiguous()
     # |values| < 2.1: float32 rounds the constants, the difference and the quotient; measured 1.6e-7
@@ -217,6 +219,8 @@ def test_a_strip_falls_back_to_its_middle(
             return high if high == 1.0 else (low + high) / 2
 
         def integers(self, high: int, *, endpoint: bool) -> int:
+            assert high >= 0
+            assert endpoint
             return 0
 
     assert crop_box(*size, Largest()) == box  # type: ignore[arg-type]
@@ -239,9 +243,11 @@ def test_a_profile_survives_the_way_to_a_worker(name: str) -> None:
     assert copy.evaluate(image).equal(chosen.evaluate(image))
 
 
-@pytest.mark.parametrize("name", ["", "imagenet", "pil-", "pil-9", "pil-064", "pil-10000", "CIFAR10"])
+@pytest.mark.parametrize(
+    "name", ["", "imagenet", "pil-", "pil-9", "pil-064", "pil-10000", "CIFAR10"]
+)
 def test_an_unknown_profile_is_refused_with_those_that_exist(name: str) -> None:
-    with pytest.raises(UsageError, match="cifar10, .*digits, pil-R .* got"):
+    with pytest.raises(UsageError, match=r"cifar10, .*digits, pil-R .* got"):
         profile(name)
 
 
