@@ -75,6 +75,8 @@ def plan(
     """
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, got {seed}")
+    if workers is not None and workers < 0:
+        raise UsageError(f"expected 0 or more workers, got {workers}")
     where = resolve_device(device)
     wanted = recipe(recipe_name) if isinstance(recipe_name, str) else recipe_name
     named = resnext.spec(network) if network is not None else None

@@ -2,22 +2,24 @@
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 import resnext
 
 
 def versions() -> dict[str, str]:
-    """What ran: the parts whose version may move a number."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in ("resnext", "torch", "torchvision", "numpy", "pillow"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = resnext.__version__ if package == "resnext" else "none"
-    return found
+    """Name -> version; torch's says which CUDA it was built for."""
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "resnext": resnext.__version__,
+        "torch": str(torch.__version__),
+    }
+    return found | {package: version(package) for package in ("torchvision", "numpy", "pillow")}
 
 
 def source_commit() -> str | None:

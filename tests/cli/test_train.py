@@ -1,0 +1,138 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from resnext.cli.main import run
+
+
+def outcome(capsys, *words):
+    """The exit code, stdout and stderr of the command, run in this process."""
+    with pytest.raises(SystemExit) as ended:
+        run([str(word) for word in words])
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of two classes of 32 x 32 pictures, in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name, colour in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            shade = tuple(value + number for value in colour)
+            Image.new("RGB", (32, 32), shade).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+TINY = ("--network", "ResNeXt-11 (2x2d, CIFAR)", "--recipe", "small", "--device", "cpu")
+
+
+def test_training_and_evaluation_of_own_images(photos, capsys):
+    status, out, err = outcome(
+        capsys, "train", *TINY, "--data", "photos", "--epochs", 2, "--seed", 5
+    )
+    assert (status, err) == (0, "")
+    assert "2 epochs instead of 30: the rate's curve is scaled with them" in out
+    path = "runs/resnext11_2x2d-photos-seed5"
+    assert out.endswith(f"next     resnext evaluate {path}\n")
+    lines = (photos.parent / path / "metrics.jsonl").read_text().splitlines()
+    errors = [json.loads(line)["validation_error"] for line in lines]
+    assert len(errors) == 2
+
+    status, out, err = outcome(capsys, "evaluate", path, "--json")
+    assert (status, err) == (0, "")
+    record = json.loads(out)
+    assert record["top1_error"] == min(errors)
+    assert record["samples"] == 4
+    assert record["profile"] == "cifar10"
+
+    status, out, _ = outcome(capsys, "evaluate", path)
+    assert status == 0
+    assert f"{min(errors):.2f} %" in out
+    assert record["fingerprint"] in out
+
+    (photos / "red" / "0.png").unlink()
+    status, out, err = outcome(capsys, "evaluate", path)
+    assert (status, out) == (3, "")
+    assert "photos has changed since runs/" in err
+    status, out, _ = outcome(capsys, "evaluate", path, "--data", "photos")
+    assert status == 0
+    assert "other images than the run's" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--epochs", "0"], 2, "expected a positive number of epochs, got 0"),
+        (["--epochs", "-2"], 2, "expected a positive number of epochs, got -2"),
+        (["--recipe", "cifer"], 2, "unknown recipe 'cifer' (did you mean 'cifar'?); expected one"),
+        (["--device", "tpu"], 2, "unknown device 'tpu'; expected cpu, cuda, cuda:N or mps"),
+        (["--device", "cpu:3"], 5, "no device 'cpu:3' here"),
+        (["--network", "ResNeXt-12 (2x2d, CIFAR)"], 2, "12"),
+        (["--seed", "-1"], 2, "expected a seed of at least 0, got -1"),
+        (["--data", "nowhere"], 3, "nowhere"),
+        (["--out", "photos"], 2, "run folder photos exists already; nothing was changed"),
+        (["--workers", "-1"], 2, "expected 0 or more workers, got -1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_trained_is_one_line_and_writes_nothing(
+    photos, capsys, words, status, message
+):
+    before = sorted(photos.parent.rglob("*"))
+    code, out, err = outcome(capsys, "train", *TINY, "--data", "photos", *words)
+    assert (code, out) == (status, "")
+    assert err.startswith("resnext: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_damage_is_refused_with_the_file_named(photos, capsys):
+    assert outcome(capsys, "train", *TINY, "--data", photos, "--epochs", 1, "--out", "run")[0] == 0
+    weights = photos.parent / "run" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    status, out, err = outcome(capsys, "evaluate", "run")
+    assert (status, out) == (4, "")
+    assert err.startswith("resnext: error: run/weights.safetensors is damaged")
+    assert err.count("\n") == 1
+    status, _, err = outcome(capsys, "evaluate", "photos")
+    assert status == 4
+    assert "expected a run folder, found photos: it holds no run.json" in err
+
+
+def test_a_diverging_run_says_so_and_keeps_its_folder(photos, capsys, monkeypatch):
+    from resnext.training import recipe
+
+    wild = recipe.small().model_copy(update={"learning_rate": 1e30, "warmup_epochs": 0.0})
+    monkeypatch.setattr(recipe, "RECIPES", {"small": lambda: wild})
+    status, _, err = outcome(capsys, "train", *TINY, "--data", photos, "--out", "run")
+    assert status == 2
+    assert "training stopped: the loss is" in err
+    assert "run holds no weights" in err or "finished epochs and the last checkpoint" in err
+    assert err.count("\n") == 1
+
+
+def test_an_interrupt_keeps_what_is_finished(photos):
+    command = [sys.executable, "-m", "resnext.cli.main", "train", *TINY, "--data", "photos"]
+    words = [*command, "--epochs", "10000", "--out", "run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, **pipes) as process:
+        for line in process.stdout:
+            if line.strip().startswith("2/10000"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.startswith("resnext: interrupted; run keeps the ")
+    assert err.count("\n") == 1
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "resnext.cli.main", "evaluate", "run"], capture_output=True
+    )
+    assert (evaluated.returncode, evaluated.stderr) == (0, b"")

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+import torch
+
+from resnext.errors import CheckpointError, ResourceError, UsageError
+from resnext.runs import EpochRecord, RunFolder, best
+from resnext.training.checkpoint import load_weights
+
+WEIGHTS = {"w": torch.arange(6.0)}
+
+
+def epoch(number, error):
+    return EpochRecord(
+        epoch=number,
+        learning_rate=0.1,
+        train_loss=1.5,
+        train_error=30.0,
+        validation_loss=None,
+        validation_error=error,
+        validation_top5_error=0.0,
+        seconds=2.0,
+        images_per_second=24.0,
+    )
+
+
+@pytest.fixture
+def folder(tiny, tmp_path):
+    return tiny.create(tmp_path / "run", ["resnext", "train"])
+
+
+def test_the_record_says_all_that_decides_the_run(tiny, folder):
+    record = RunFolder.open(folder.path).record
+    assert record == folder.record
+    assert folder.spec() == tiny.spec
+    assert record.recipe == tiny.recipe
+    assert (record.seed, record.profile, record.device) == (3, "digits", "cpu")
+    assert record.data.fingerprint == tiny.data.fingerprint
+    assert record.data.classes == ("left", "right", "top", "bottom")
+    assert record.versions.keys() >= {"python", "platform", "resnext", "torch", "numpy"}
+    assert record.versions["torch"] == torch.__version__
+    assert record.command == ("resnext", "train")
+
+
+def test_an_existing_folder_is_refused_and_left_alone(tiny, tmp_path):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match="taken exists already; nothing was changed"):
+        tiny.create(taken)
+    assert [(p.name, p.read_text()) for p in taken.iterdir()] == [("thesis.tex", "mine")]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot make .*run: Not a directory"):
+        tiny.create(tmp_path / "file" / "run")
+
+
+def test_without_a_name_the_first_free_one_is_taken(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [str(tiny.create().path) for _ in range(3)]
+    name = "runs/resnext11_2x2d-digits-seed3"
+    assert names == [name, f"{name}-2", f"{name}-3"]
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [(False, "no such folder"), (True, "it holds no run.json")],
+    ids=["missing", "empty"],
+)
+def test_what_is_no_run_folder_is_refused(tmp_path, made, expected):
+    path = tmp_path / "run"
+    if made:
+        path.mkdir()
+    with pytest.raises(CheckpointError, match=f"expected a run folder, found .*run: {expected}"):
+        RunFolder.open(path)
+
+
+def change(folder, **values):
+    file = folder.path / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [({"seed": "3"}, "seed"), ({"colour": 1}, "colour"), ({"format": 2}, "format")],
+    ids=str,
+)
+def test_a_record_with_a_wrong_or_unknown_field_is_refused(folder, values, field):
+    change(folder, **values)
+    with pytest.raises(CheckpointError, match=rf"run\.json is damaged: {field}: "):
+        RunFolder.open(folder.path)
+
+
+def test_a_record_that_is_cut_off_is_refused(folder):
+    file = folder.path / "run.json"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged: Invalid JSON"):
+        RunFolder.open(folder.path)
+
+
+def test_a_network_that_cannot_be_is_refused(folder):
+    change(folder, spec={"stem": {}})
+    with pytest.raises(CheckpointError, match=r"run\.json is damaged"):
+        RunFolder.open(folder.path).spec()
+
+
+def test_epochs_are_kept_with_the_last_checkpoint_and_the_best_weights(folder):
+    for number, error in enumerate([50.0, 20.0, 30.0], start=1):
+        folder.keep({"w": torch.full((2,), float(number))}, epoch(number, error), step=9 * number)
+    assert [e.validation_error for e in RunFolder.open(folder.path).epochs()] == [50.0, 20.0, 30.0]
+    checkpoints = list((folder.path / "checkpoints").iterdir())
+    assert [c.name for c in checkpoints] == ["step-00000027"]
+    assert json.loads((checkpoints[0] / "state.json").read_text()) == {"epoch": 3, "step": 27}
+    assert load_weights(checkpoints[0] / "weights.safetensors")["w"].tolist() == [3, 3]
+    assert load_weights(folder.weights)["w"].tolist() == [2, 2]
+
+
+def test_of_equal_epochs_the_last_is_the_best():
+    epochs = [epoch(1, 2.0), epoch(2, 1.0), epoch(3, 1.0), epoch(4, 3.0)]
+    assert best(epochs).epoch == 3
+
+
+def test_a_torn_last_line_is_left_out(folder):
+    folder.keep(WEIGHTS, epoch(1, 5.0), step=1)
+    file = folder.path / "metrics.jsonl"
+    whole = file.read_text()
+    file.write_text(whole + whole[:40])
+    assert folder.epochs() == [epoch(1, 5.0)]
+
+
+def test_another_damaged_line_is_refused(folder):
+    (folder.path / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged: learning_rate"):
+        folder.epochs()
+
+
+def test_an_epoch_that_cannot_be_saved_is_an_error(folder):
+    (folder.path / "checkpoints").write_text("in the way")
+    with pytest.raises(ResourceError, match=r"cannot write .*step-00000001"):
+        folder.keep(WEIGHTS, epoch(1, 5.0), step=1)
+    assert folder.epochs() == []

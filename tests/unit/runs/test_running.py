@@ -1,0 +1,130 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import resnext
+from resnext.data import DataSet
+from resnext.data.arrays import ArraySource
+from resnext.errors import CheckpointError, DataError
+from resnext.runs import EpochRecord, best, evaluate_run, load_model, plan, train_run
+from resnext.training.checkpoint import load_weights, save_weights
+
+
+def trained(decided, path):
+    folder = decided.create(path)
+    records = [r for r in train_run(decided, folder) if isinstance(r, EpochRecord)]
+    return folder, records
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    return trained(tiny, tmp_path / "run")[0]
+
+
+def test_a_run_learns_and_its_number_comes_again_from_the_weights(sides, tmp_path):
+    decided = plan(sides, "ResNeXt-11 (2x2d, CIFAR)", "digits", epochs=8, device="cpu")
+    folder, records = trained(decided, tmp_path / "run")
+    assert records == folder.epochs()
+    assert [r.epoch for r in records] == list(range(1, 9))
+    assert best(records).validation_error < 20 < 75 == 100 - 100 / len(sides.classes)
+    *_, result = evaluate_run(folder.path, sides)
+    assert result.own_data
+    assert result.scores.counts.top1_error == best(records).validation_error
+    assert result.scores.counts.loss == best(records).validation_loss
+    assert result.to_dict()["samples"] == 20
+    assert json.loads(json.dumps(result.to_dict())) == result.to_dict()
+
+
+def test_the_same_seed_gives_the_same_run(sides, tmp_path):
+    def weights(seed, name):
+        decided = plan(sides, "ResNeXt-11 (2x2d, CIFAR)", "small", epochs=2, seed=seed)
+        folder, records = trained(decided, tmp_path / name)
+        return load_file(folder.weights), [(r.train_loss, r.validation_loss) for r in records]
+
+    (one, losses), (again, same), (other, _) = weights(1, "a"), weights(1, "b"), weights(2, "c")
+    assert losses == same
+    for name in one:
+        torch.testing.assert_close(again[name], one[name], rtol=0, atol=0)
+    assert (one["fc.weight"] != other["fc.weight"]).all()
+
+
+def test_weights_have_the_names_of_the_grouped_form(run):
+    expected = resnext.build(run.spec()).state_dict()
+    assert load_weights(run.weights).keys() == expected.keys()
+
+
+def test_stopping_early_keeps_the_finished_epochs(sides, tmp_path):
+    decided = plan(sides, "ResNeXt-11 (2x2d, CIFAR)", "small", device="cpu")
+    folder = decided.create(tmp_path / "run")
+    records = train_run(decided, folder)
+    while not isinstance(next(records), EpochRecord):
+        pass
+    records.close()
+    assert len(folder.epochs()) == 1
+    assert [c.name for c in (folder.path / "checkpoints").iterdir()] == ["step-00000002"]
+    assert isinstance(load_model(folder), nn.Module)
+
+
+def test_damaged_weights_are_refused(run, sides):
+    data = bytearray(run.weights.read_bytes())
+    data[len(data) // 2] ^= 4
+    run.weights.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors is damaged"):
+        list(evaluate_run(run.path, sides))
+
+
+def test_weights_of_another_network_are_refused(run):
+    other = resnext.build("ResNeXt-11 (2x2d, CIFAR)", classes=5, in_channels=1)
+    save_weights(run.weights, other.state_dict())
+    with pytest.raises(CheckpointError, match=r"fc\.bias is 5, expected 4 \(2 such\)"):
+        load_model(run)
+    save_weights(run.weights, {"odd": torch.zeros(2, 3)})
+    with pytest.raises(CheckpointError, match=r"is missing, expected"):
+        load_model(run)
+
+
+def test_a_run_without_a_finished_epoch_has_no_weights(tiny, tmp_path):
+    folder = tiny.create(tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"cannot read .*weights\.safetensors"):
+        list(evaluate_run(folder.path))
+
+
+def test_data_that_changed_is_refused_unless_it_is_named(run, sides, monkeypatch):
+    pixels = sides.validation.pixels.copy()
+    pixels[0, 0, 0] ^= 1
+    changed = replace(
+        sides,
+        validation=ArraySource(
+            title="sides", pixels=pixels, labels=sides.validation.labels, classes=sides.classes
+        ),
+    )
+    monkeypatch.setattr("resnext.runs.running.open_data", lambda _: changed)
+    with pytest.raises(DataError, match=r"digits has changed since .*say --data digits"):
+        list(evaluate_run(run.path))
+    *_, result = evaluate_run(run.path, "digits")
+    assert not result.own_data
+    assert result.data.fingerprint == changed.fingerprint != sides.fingerprint
+
+
+def renamed(sides, classes):
+    parts = [
+        ArraySource(title="x", pixels=p.pixels, labels=p.labels, classes=classes)
+        for p in (sides.train, sides.validation)
+    ]
+    return DataSet(name="digits", location="here", train=parts[0], validation=parts[1])
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("left", "right", "up", "bottom"), "class 2 is 'up' instead of 'top'"),
+        (("left", "right", "top", "bottom", "none"), "class 4 is 'none' instead of None"),
+    ],
+)
+def test_data_of_other_classes_is_refused(run, sides, classes, message):
+    with pytest.raises(DataError, match=message):
+        list(evaluate_run(run.path, renamed(sides, classes)))
