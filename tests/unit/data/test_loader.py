@@ -1,6 +1,8 @@
 """Batches: the same bits however the work is done, and errors instead of hangs."""
 
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -214,3 +216,15 @@ def test_leaving_an_epoch_early_ends_the_workers() -> None:
 def test_a_negative_number_of_workers_is_refused() -> None:
     with pytest.raises(UsageError, match="expected 0 or more workers, got -1"):
         epoch_of(Faulty(), workers=-1)
+
+
+def test_the_digits_need_neither_torchvision_nor_pyarrow() -> None:
+    # Importing torchvision takes 7 s, which a first run on the digits must not spend.
+    program = (
+        "import sys, resnext.data as d; p = d.default_profile(d.open_data())\n"
+        "print(sorted({'torchvision', 'pyarrow'} & set(sys.modules)), p.name)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "[] digits\n"

@@ -141,7 +141,7 @@ def test_a_worker_gets_no_pixels_and_opens_the_files_itself(tmp_path: Path) -> N
 def test_the_fingerprint_tells_changes_but_not_places(tmp_path: Path) -> None:
     first = write_parquet(tmp_path / "a" / "x.parquet", contents(4), [0, 1, 0, 1])
     moved = write_parquet(tmp_path / "b" / "x.parquet", contents(4), [0, 1, 0, 1])
-    labels = write_parquet(tmp_path / "c" / "x.parquet", contents(4), [0, 1, 1, 1])
+    labels = write_parquet(tmp_path / "c" / "x.parquet", contents(4), [1, 0, 1, 0])
     pixels = write_parquet(tmp_path / "d" / "x.parquet", contents(4, 1), [0, 1, 0, 1])
     named = write_parquet(tmp_path / "e" / "x.parquet", contents(4), [0, 1, 0, 1], names=["a", "b"])
     prints = [open_source(path).fingerprint() for path in (first, labels, pixels, named)]

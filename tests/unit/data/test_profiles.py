@@ -149,14 +149,14 @@ def test_a_picture_of_another_size_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (301, 299), (40, 30), (257, 1000)])
-@pytest.mark.parametrize("resolution", [224, 64])
+@pytest.mark.parametrize("resolution", [224, 96, 64])
 def test_evaluation_of_photos_is_torchvisions(size: tuple[int, int], resolution: int) -> None:
     from torchvision import transforms
 
     image = picture(0, width=size[0], height=size[1])
     reference = transforms.Compose(
         [
-            transforms.Resize({224: 256, 64: 73}[resolution]),
+            transforms.Resize({224: 256, 96: 110, 64: 73}[resolution]),
             transforms.CenterCrop(resolution),
             transforms.ToTensor(),
             transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
