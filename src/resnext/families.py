@@ -56,7 +56,7 @@ def compose(
         paths: tuple[Paths, ...] = (Paths.of(template, kernels),)
     else:
         paths = tuple(template)
-    strides = (1,) + (2,) * (len(blocks) - 1) if strides is None else tuple(strides)
+    strides = ((1,) + (2,) * len(blocks))[: len(blocks)] if strides is None else tuple(strides)
     if len(strides) != len(blocks):
         raise SpecError(f"expected one stride for each of {len(blocks)} stages, found {strides}")
     stages = tuple(

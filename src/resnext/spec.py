@@ -26,6 +26,12 @@ def _check_count(name: str, value: object, least: int = 1) -> None:
         raise SpecError(f"expected {name} as a whole number of at least {least}, found {value!r}")
 
 
+def _check_kernel(kernel: object) -> None:
+    _check_count("kernel", kernel)
+    if isinstance(kernel, int) and kernel % 2 == 0:
+        raise SpecError(f"expected an odd kernel, found {kernel}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv:
     """One convolution without bias; the map keeps its size but for the stride."""
@@ -37,10 +43,9 @@ class Conv:
     groups: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels", "kernel", "stride", "groups"):
+        for name in ("in_channels", "out_channels", "stride", "groups"):
             _check_count(name, getattr(self, name))
-        if self.kernel % 2 == 0:
-            raise SpecError(f"expected an odd kernel, found {self.kernel}")
+        _check_kernel(self.kernel)
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % self.groups:
                 raise SpecError(
@@ -78,6 +83,8 @@ class Paths:
             raise SpecError(
                 f"expected a path of at least two convolutions, found kernels {self.kernels}"
             )
+        for kernel in self.kernels:
+            _check_kernel(kernel)
 
     @classmethod
     def of(cls, template: "str | Template", kernels: Sequence[int] = BOTTLENECK) -> Self:
@@ -192,6 +199,11 @@ class StemConv:
     out_channels: int
     kernel: int
     stride: int = 1
+
+    def __post_init__(self) -> None:
+        _check_count("out_channels", self.out_channels)
+        _check_count("stride", self.stride)
+        _check_kernel(self.kernel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

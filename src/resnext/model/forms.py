@@ -61,6 +61,11 @@ def shortcut(block: Block) -> nn.Module | None:
     return nn.Identity() if block.shortcut == "identity" else None
 
 
+def norm_in_front(block: Block) -> nn.BatchNorm2d | None:
+    """What pre-activation begins with; None behind the stem, where x is activated already."""
+    return None if block.activation == "pre-opening" else nn.BatchNorm2d(block.in_channels)
+
+
 class PostActivation(nn.Module):
     """y = relu(shortcut(x) + transform(x))."""
 
@@ -87,13 +92,9 @@ class PreActivation(nn.Module):
     finds x activated already and has no normalisation in front.
     """
 
-    def __init__(self, block: Block, norm: str) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__()
         self.shared = block.activation == "pre-shared"
-        if block.activation == "pre-opening":
-            self.add_module(norm, None)
-        else:
-            self.add_module(norm, nn.BatchNorm2d(block.in_channels))
         self.downsample = shortcut(block)
 
     def activate(self, x: Tensor) -> Tensor:
@@ -150,21 +151,27 @@ class Basic(PostActivation):
         return self.bn2(self.conv2(x))
 
 
-class PreBasic(PreActivation):
-    """`Basic` with normalisation and ReLU in front of each convolution."""
-
-    bn1: nn.BatchNorm2d | None
+class PreGrouped(PreActivation):
+    """Form (c) behind normalisation and ReLU."""
 
     def __init__(self, block: Block) -> None:
-        super().__init__(block, norm="bn1")
-        first, second = block.convs()
-        self.conv1 = conv2d(first)
-        self.bn2 = nn.BatchNorm2d(second.in_channels)
-        self.conv2 = conv2d(second)
+        super().__init__(block)
+        self.bn1 = norm_in_front(block)
 
     def activate(self, x: Tensor) -> Tensor:
         """relu(bn1(x))."""
         return x if self.bn1 is None else F.relu(self.bn1(x), inplace=True)
+
+
+class PreBasic(PreGrouped):
+    """`Basic` with normalisation and ReLU in front of each convolution."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block)
+        first, second = block.convs()
+        self.conv1 = conv2d(first)
+        self.bn2 = nn.BatchNorm2d(second.in_channels)
+        self.conv2 = conv2d(second)
 
     def transform(self, x: Tensor) -> Tensor:
         """F of the activated x."""
@@ -172,11 +179,11 @@ class PreBasic(PreActivation):
         return self.conv2(F.relu(self.bn2(x), inplace=True))
 
 
-class PreBottleneck(PreBasic):
+class PreBottleneck(PreGrouped):
     """`Bottleneck` with normalisation and ReLU in front of each convolution."""
 
     def __init__(self, block: Block) -> None:
-        PreActivation.__init__(self, block, norm="bn1")
+        super().__init__(block)
         reduce, grouped, expand = block.convs()
         self.conv1 = conv2d(reduce)
         self.bn2 = nn.BatchNorm2d(grouped.in_channels)
@@ -189,6 +196,47 @@ class PreBottleneck(PreBasic):
         x = self.conv1(x)
         x = self.conv2(F.relu(self.bn2(x), inplace=True))
         return self.conv3(F.relu(self.bn3(x), inplace=True))
+
+
+class Deep(PostActivation):
+    """Form (c) of four or more convolutions, the inner ones grouped."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block)
+        convs = block.convs()
+        self.depth = len(convs)
+        for i, conv in enumerate(convs, 1):
+            self.add_module(f"conv{i}", conv2d(conv))
+            self.add_module(f"bn{i}", nn.BatchNorm2d(conv.out_channels))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """F(x)."""
+        for i in range(1, self.depth + 1):
+            x = self.get_submodule(f"bn{i}")(self.get_submodule(f"conv{i}")(x))
+            if i < self.depth:
+                x = F.relu(x, inplace=True)
+        return x
+
+
+class PreDeep(PreGrouped):
+    """`Deep` with normalisation and ReLU in front of each convolution."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block)
+        convs = block.convs()
+        self.depth = len(convs)
+        self.conv1 = conv2d(convs[0])
+        for i, conv in enumerate(convs[1:], 2):
+            self.add_module(f"bn{i}", nn.BatchNorm2d(conv.in_channels))
+            self.add_module(f"conv{i}", conv2d(conv))
+
+    def transform(self, x: Tensor) -> Tensor:
+        """F of the activated x."""
+        x = self.conv1(x)
+        for i in range(2, self.depth + 1):
+            x = F.relu(self.get_submodule(f"bn{i}")(x), inplace=True)
+            x = self.get_submodule(f"conv{i}")(x)
+        return x
 
 
 def path(convs: Sequence[Conv], *, last_norm: bool = False) -> nn.Sequential:
@@ -258,10 +306,9 @@ class Aggregated(PostActivation):
 class PreAggregated(PreActivation):
     """Forms (a) and (b) with normalisation and ReLU in front, once for all paths."""
 
-    norm: nn.BatchNorm2d | None
-
     def __init__(self, block: Block, form: Form) -> None:
-        super().__init__(block, norm="norm")
+        super().__init__(block)
+        self.norm = norm_in_front(block)
         self.paths, self.expand = _aggregate(block, form)
 
     def activate(self, x: Tensor) -> Tensor:
@@ -294,7 +341,4 @@ def residual(block: Block, form: Form) -> nn.Module:
         return Basic(block) if post else PreBasic(block)
     if depth == 3:
         return Bottleneck(block) if post else PreBottleneck(block)
-    raise SpecError(
-        f"expected two or three convolutions in a path of the grouped form, found {depth}: "
-        "build with form='concat' or 'split'"
-    )
+    return Deep(block) if post else PreDeep(block)

@@ -141,10 +141,7 @@ def _drawn_form(spec: Spec, form: Form, initialization: Initialization) -> Form:
     """The form whose layers the rule speaks of; others get their weights by conversion."""
     if not spec.homogeneous or spec.path_norm:
         return form
-    if initialization == "reference-b":
-        return "concat"
-    deep = any(len(stage.paths[0].kernels) > 3 for stage in spec.stages)
-    return form if deep else "grouped"
+    return "concat" if initialization == "reference-b" else "grouped"
 
 
 def initialize(
