@@ -72,7 +72,7 @@ def _print(records: list[dict[str, Any]], like: Spec, budget: str, scope: str) -
     whole = name(like) if scope == "network" else f"conv2's block of {name(like)}"
     print(f"{whole}: {reference['cost']:,} {budget} to keep\n")
     line = "{:>11} {:>6} {:>11} {:>15} {:>8}  {:>11} {:>15}"
-    header = ("cardinality", "width", "group width", f"{scope}", "", "parameters", "multiply-adds")
+    header = ("cardinality", "width", "group width", scope, "", "parameters", "multiply-adds")
     print(line.format(*header))
     for record in records:
         print(
@@ -88,5 +88,5 @@ def _print(records: list[dict[str, Any]], like: Spec, budget: str, scope: str) -
         )
     print(
         f"\nreference {reference['template']}: {reference['parameters']:,} parameters, "
-        f"{reference['multiply_adds']:,} multiply-adds (the last two columns: the whole network)"
+        f"{reference['multiply_adds']:,} multiply-adds of the whole network"
     )

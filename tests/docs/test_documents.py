@@ -1,0 +1,60 @@
+"""README and docs: their Python runs, their commands print what they say."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, text) of every block in that language."""
+    return [
+        (page.name, text)
+        for page in PAGES
+        for kind, text in BLOCK.findall(page.read_text())
+        if kind == language
+    ]
+
+
+def shown_commands() -> list[tuple[str, str, str]]:
+    """(page, command, output) of every block that shows what a command prints."""
+    found = []
+    for page, text in blocks("console"):
+        if text.startswith("$ "):
+            command, _, output = text.partition("\n")
+            found.append((page, command.removeprefix("$ "), output))
+    return found
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_python_runs(page: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(text, page, "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize(("page", "command", "output"), shown_commands())
+def test_commands_print_what_is_shown(page: str, command: str, output: str):
+    program, *words = shlex.split(command)
+    assert program == "resnext"
+    done = subprocess.run(
+        [sys.executable, "-m", "resnext", *words], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == output
+
+
+def test_there_is_something_to_check():
+    assert len(blocks("python")) >= 3
+    assert len(shown_commands()) >= 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
