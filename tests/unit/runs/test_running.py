@@ -26,10 +26,10 @@ def run(tiny, tmp_path):
 
 
 def test_a_run_learns_and_its_number_comes_again_from_the_weights(sides, tmp_path):
-    decided = plan(sides, "ResNeXt-11 (2x2d, CIFAR)", "digits", epochs=8, device="cpu")
+    decided = plan(sides, "ResNeXt-11 (2x2d, CIFAR)", "digits", epochs=16, device="cpu")
     folder, records = trained(decided, tmp_path / "run")
     assert records == folder.epochs()
-    assert [r.epoch for r in records] == list(range(1, 9))
+    assert [r.epoch for r in records] == list(range(1, 17))
     assert best(records).validation_error < 20 < 75 == 100 - 100 / len(sides.classes)
     *_, result = evaluate_run(folder.path, sides)
     assert result.own_data
