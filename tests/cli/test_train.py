@@ -38,7 +38,7 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
         capsys, "train", *TINY, "--data", "photos", "--epochs", 2, "--seed", 5
     )
     assert (status, err) == (0, "")
-    assert "2 epochs instead of 30: the rate's curve is scaled with them" in out
+    assert "epochs   2 instead of 30: the rate's curve is scaled with them" in out
     path = "runs/resnext11_2x2d-photos-seed5"
     assert out.endswith(f"next     resnext evaluate {path}\n")
     lines = (photos.parent / path / "metrics.jsonl").read_text().splitlines()
@@ -115,7 +115,7 @@ def test_a_diverging_run_says_so_and_keeps_its_folder(photos, capsys, monkeypatc
     status, _, err = outcome(capsys, "train", *TINY, "--data", photos, "--out", "run")
     assert status == 2
     assert "training stopped: the loss is" in err
-    assert "run holds no weights" in err or "finished epochs and the last checkpoint" in err
+    assert "run holds no weights" in err or "run keeps all up to the end of epoch" in err
     assert err.count("\n") == 1
 
 
@@ -130,6 +130,6 @@ def test_an_interrupt_keeps_what_is_finished(photos, capsys):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.startswith("resnext: interrupted; run keeps the ")
+    assert err.startswith("resnext: interrupted; run keeps all up to the end of epoch ")
     assert err.count("\n") == 1
     assert outcome(capsys, "evaluate", "run")[::2] == (0, "")

@@ -81,7 +81,7 @@ def _kept(folder: "RunFolder") -> str:
     done = len(folder.epochs())
     if not done:
         return f"no epoch was finished, {folder.path} holds no weights"
-    return f"{folder.path} keeps the {done} finished epochs and the last checkpoint"
+    return f"{folder.path} keeps all up to the end of epoch {done}, weights included"
 
 
 def _print_plan(plan: "Plan", *, rescaled: bool) -> None:
@@ -96,13 +96,13 @@ def _print_plan(plan: "Plan", *, rescaled: bool) -> None:
     )
     print(f"recipe   {_describe(plan.recipe)}")
     if rescaled:
-        print(f"         {_rescaled(plan.recipe)}")
+        print(f"epochs   {_rescaled(plan.recipe)}")
     print(f"run      seed {plan.seed} on {plan.device}", flush=True)
 
 
 def _describe(recipe: "Recipe") -> str:
     return (
-        f"{recipe.name}: {recipe.epochs} epochs of batches of {recipe.batch_size}, rate "
+        f"{recipe.name}: epochs {recipe.epochs}, batch {recipe.batch_size}, learning rate "
         f"{recipe.learning_rate:g} ({recipe.decay}), weight decay {recipe.weight_decay:g}"
     )
 
@@ -113,7 +113,7 @@ def _rescaled(recipe: "Recipe") -> str:
     usual = original(recipe.name).epochs
     drops = ", ".join(f"{milestone:.4g}" for milestone in recipe.milestones)
     moved = f"the rate drops in epochs {drops}" if drops else "the rate's curve is scaled with them"
-    return f"{recipe.epochs} epochs instead of {usual}: {moved}"
+    return f"{recipe.epochs} instead of {usual}: {moved}"
 
 
 def _print_summary(folder: "RunFolder", seconds: float) -> None:
