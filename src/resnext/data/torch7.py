@@ -1,0 +1,77 @@
+"""Resampling of images as Torch7 did it, which the paper's networks were trained with.
+
+Torch's "bicubic" is neither Pillow's nor PyTorch's: Catmull-Rom through four neighbours, first and
+last pixels of both images aligned, linear extrapolation beyond the border, no antialiasing, no
+clipping, float images. Sources: torch/image generic/image.c (scaleBicubic) and fb.resnet.torch
+datasets/transforms.lua.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def scale_bicubic(image: Floats, height: int, width: int) -> Floats:
+    """H x W x C float32 -> height x width x C; rows are scaled first, then columns."""
+    return _scale_axis(_scale_axis(image, width, axis=1), height, axis=0)
+
+
+def _scale_axis(image: Floats, length: int, axis: int) -> Floats:
+    count = image.shape[axis]
+    if count == length:
+        return image
+    if count == 1:
+        return np.repeat(image, length, axis=axis)
+    # Positions in float32, as in the C code: in float64 some land on the other side of a pixel.
+    step = np.float32(count - 1) / np.float32(max(length - 1, 1))
+    position = np.arange(length - 1, dtype=np.float32) * step
+    first = position.astype(np.int64)
+    shape = [1] * image.ndim
+    shape[axis] = -1
+    offset = (position - first.astype(np.float32)).reshape(shape)
+    extended = _extrapolated(image, axis)
+    p0, p1, p2, p3 = (np.take(extended, first + tap, axis=axis) for tap in range(4))
+    last = np.take(image, [count - 1], axis=axis)
+    return np.concatenate([_interpolate(p0, p1, p2, p3, offset), last], axis=axis)
+
+
+def _extrapolated(image: Floats, axis: int) -> Floats:
+    """One more pixel on each side, on the line through the two outermost."""
+    ends = [np.take(image, [i], axis=axis) for i in (0, 1, -2, -1)]
+    two = np.float32(2)
+    return np.concatenate([two * ends[0] - ends[1], image, two * ends[3] - ends[2]], axis=axis)
+
+
+def _interpolate(p0: Floats, p1: Floats, p2: Floats, p3: Floats, x: Floats) -> Floats:
+    """Catmull-Rom between p1 and p2; the outermost product in double, as C promotes it."""
+    two, three, four, five = (np.float32(n) for n in (2, 3, 4, 5))
+    a1 = p2 - p0
+    a2 = two * p0 - five * p1 + four * p2 - p3
+    a3 = three * (p1 - p2) + p3 - p0
+    inner = a1 + x * (a2 + x * a3)
+    return (p1 + (0.5 * x.astype(np.float64)) * inner).astype(np.float32)
+
+
+def scaled_size(width: int, height: int, shorter: int) -> tuple[int, int]:
+    """(width, height) with the shorter side as given; the longer one is cut to an integer."""
+    if (width <= height and width == shorter) or (height <= width and height == shorter):
+        return width, height
+    if width < height:
+        return shorter, int(height / width * shorter)
+    return int(width / height * shorter), shorter
+
+
+def scale_shorter(image: Floats, shorter: int) -> Floats:
+    """`Scale` of transforms.lua."""
+    width, height = scaled_size(image.shape[1], image.shape[0], shorter)
+    return scale_bicubic(image, height, width)
+
+
+def center_crop(image: Floats, side: int) -> Floats:
+    """`CenterCrop` of transforms.lua: an odd margin is larger at top and left."""
+    top = math.ceil((image.shape[0] - side) / 2)
+    left = math.ceil((image.shape[1] - side) / 2)
+    return image[top : top + side, left : left + side]
