@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnext.data.source import digest
+from resnext.data.source import Encoded, digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,10 @@ class ArraySource:
     def read(self, index: int) -> Image.Image:
         """See `Source.read`; never fails."""
         return Image.fromarray(self.pixels[index])
+
+    def encoded(self, index: int) -> Encoded | None:  # noqa: ARG002 - the same for all
+        """See `Source.encoded`: there are no files."""
+        return None
 
     def describe(self, index: int) -> str:
         """See `Source.describe`."""

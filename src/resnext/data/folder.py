@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data.decode import EXTENSIONS, decode
-from resnext.data.source import digest
+from resnext.data.source import Encoded, digest
 from resnext.errors import DataError
 
 _VALIDATION = ("val", "validation", "valid", "test")
@@ -39,6 +39,10 @@ class FolderSource:
     def read(self, index: int) -> Image.Image:
         """See `Source.read`."""
         return decode(self.root / self.files[index], self.describe(index))
+
+    def encoded(self, index: int) -> Encoded:
+        """See `Source.encoded`: a file of its own."""
+        return Encoded(path=self.root / self.files[index])
 
     def describe(self, index: int) -> str:
         """See `Source.describe`: the path."""
@@ -75,6 +79,19 @@ def read_parts(location: Path) -> tuple[FolderSource, FolderSource | None]:
             f"{location}: expected two folders, found train/ again as {validation.name}/"
         )
     return read(train), read(validation)
+
+
+def read_validation(location: Path) -> FolderSource | None:
+    """The images to score on, with or without a folder to train on beside; None if there are none.
+
+    Raises:
+        DataError: as `read`.
+    """
+    folders = {folder.name: folder for folder in _folders(location)}
+    if not folders.keys() <= {"train", *_VALIDATION}:
+        return None
+    validation = next((folders[name] for name in _VALIDATION if name in folders), None)
+    return None if validation is None else read(validation)
 
 
 def read(root: Path) -> FolderSource:

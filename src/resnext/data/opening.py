@@ -34,6 +34,29 @@ def open_data(location: str | Path = "digits") -> DataSet:
     return _data_set(path.absolute().stem, text, *_parts(path))
 
 
+def open_evaluation(location: str | Path = "digits") -> Source:
+    """The images to score on: those kept for that where there are any, else all images.
+
+    Unlike `open_data` this needs nothing to train on: a lone val/ folder will do, and so will one
+    image per class. Of the digits, the quarter that is never trained on. Where a location has no
+    validation part of its own, all images include those that a run may have trained on.
+
+    Raises:
+        DataError: as for `open_data`.
+    """
+    text = str(location)
+    if text == "digits":
+        return open_data(text).validation
+    path = _existing(text)
+    name = cifar.find(path)
+    if name:
+        return cifar.read(name, path)[1]
+    files = parquet.find(path)
+    kept: Source | None
+    kept = parquet.read_validation(files, path) if files else folder.read_validation(path)
+    return open_source(path) if kept is None else kept
+
+
 def open_source(location: str | Path) -> Source:
     """All images at a location as one source, without a split: a parquet file or class folders.
 

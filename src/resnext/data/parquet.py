@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data.decode import decode
-from resnext.data.source import check_labels, digest
+from resnext.data.source import Encoded, check_labels, digest
 from resnext.errors import DataError
 
 CACHE_BYTES = 256 * 2**20
@@ -104,12 +104,11 @@ class ParquetSource:
 
     def read(self, index: int) -> Image.Image:
         """See `Source.read`."""
-        number = self._group_of(index)
-        rows = self._cache.get(number, lambda: self._load(number))
-        content = rows[index - int(self.starts[number])].as_py()
-        if content is None:
-            raise DataError(f"{self.describe(index)}: expected image bytes, found none")
-        return decode(content, self.describe(index))
+        return decode(self._bytes(index), self.describe(index))
+
+    def encoded(self, index: int) -> Encoded:
+        """See `Source.encoded`: in memory, since the columns are compressed."""
+        return Encoded(data=self._bytes(index))
 
     def describe(self, index: int) -> str:
         """See `Source.describe`: the file, and the row counted from 0."""
@@ -122,6 +121,14 @@ class ParquetSource:
         """See `Source.fingerprint`: over names, labels and footers, not over the image bytes."""
         parts = [part for shard in self.shards for part in (shard.name, shard.footer)]
         return digest(*self.classes, self.labels, *parts)
+
+    def _bytes(self, index: int) -> bytes:
+        number = self._group_of(index)
+        rows = self._cache.get(number, lambda: self._load(number))
+        content: bytes | None = rows[index - int(self.starts[number])].as_py()
+        if content is None:
+            raise DataError(f"{self.describe(index)}: expected image bytes, found none")
+        return content
 
     def _group_of(self, index: int) -> int:
         return int(np.searchsorted(self.starts, index, side="right")) - 1
@@ -167,9 +174,7 @@ def read_parts(files: Sequence[Path], root: Path) -> tuple[ParquetSource, Parque
     Raises:
         DataError: as `read`; names of which only some speak of a split; nothing to train on.
     """
-    splits: dict[str | None, list[Path]] = {}
-    for file in files:
-        splits.setdefault(_split_of(file.relative_to(root)), []).append(file)
+    splits = _splits(files, root)
     validation = splits.get("val") or splits.get("test")
     if not validation:
         return read(files, root), None
@@ -182,6 +187,26 @@ def read_parts(files: Sequence[Path], root: Path) -> tuple[ParquetSource, Parque
     train_scans = [_scan(file, root) for file in splits["train"]]
     validation_scans = [_scan(file, root) for file in validation]
     return _sources(train_scans, validation_scans)
+
+
+def read_validation(files: Sequence[Path], root: Path) -> ParquetSource | None:
+    """The rows to score on, with or without files to train on; None if no name speaks of them.
+
+    Raises:
+        DataError: as `read`.
+    """
+    splits = _splits(files, root)
+    validation = splits.get("val") or splits.get("test")
+    if not validation:
+        return None
+    return read_parts(files, root)[1] if "train" in splits else read(validation, root)
+
+
+def _splits(files: Sequence[Path], root: Path) -> dict[str | None, list[Path]]:
+    splits: dict[str | None, list[Path]] = {}
+    for file in files:
+        splits.setdefault(_split_of(file.relative_to(root)), []).append(file)
+    return splits
 
 
 def _split_of(name: Path) -> str | None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """Where the bytes of an image file are, for a decoder that fetches them itself.
+
+    Attributes:
+        path: the file that holds them; None where they are in `data`.
+        offset: where in that file they begin.
+        size: how many there are; -1 for all up to the end of the file.
+        data: the bytes themselves; None where they are in a file.
+    """
+
+    path: Path | None = None
+    offset: int = 0
+    size: int = -1
+    data: bytes | None = None
 
 
 class Source(Protocol):
@@ -32,6 +50,14 @@ class Source(Protocol):
 
         Raises:
             DataError: the image cannot be read; the message names it.
+        """
+        ...
+
+    def encoded(self, index: int) -> Encoded | None:
+        """Where the image's file is; None for pixels that never were a file.
+
+        Raises:
+            DataError: there is nothing; the message names the image.
         """
         ...
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnext.data.source import Source, digest
+from resnext.data.source import Encoded, Source, digest
 from resnext.errors import DataError
 
 
@@ -33,6 +33,10 @@ class Subset:
     def read(self, index: int) -> Image.Image:
         """See `Source.read`."""
         return self.whole.read(int(self.indices[index]))
+
+    def encoded(self, index: int) -> Encoded | None:
+        """See `Source.encoded`."""
+        return self.whole.encoded(int(self.indices[index]))
 
     def describe(self, index: int) -> str:
         """See `Source.describe`."""

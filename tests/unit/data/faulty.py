@@ -31,6 +31,9 @@ class Faulty:
             misbehave(self.fault)
         return Image.new("L", (8, 8), index)
 
+    def encoded(self, index: int) -> None:  # noqa: ARG002 - as the protocol has it
+        return None
+
     def describe(self, index: int) -> str:
         return f"picture {index}"
 
