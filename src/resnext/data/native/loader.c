@@ -1,0 +1,949 @@
+/* Batches of JPEG files -> one N x S x S x 3 array of bytes, on a pool of threads.
+ *
+ * Per image, in one thread, while its rows are still in cache: read the file, parse its header,
+ * refuse what is not for us, draw the crop, decode only the window of the crop, resize row by row,
+ * write. What this file refuses (another format, CMYK, damage, sizes above the limits) gets a status
+ * of its own and zeros in the array; the caller may decode it by other means. One bad image never
+ * harms the others, whatever its bytes.
+ *
+ * Needs libjpeg-turbo's plain API (jpeglib.h) and POSIX threads; no Python.h: it is called through
+ * ctypes, which lets go of the interpreter during a call. `library.py` mirrors every struct and enum.
+ *
+ * Partial decoding in libjpeg-turbo has had a tail of bugs. All versions decode rightly when asked
+ * in this way, and nothing else is done here: a fresh decompress object per image, smooth chroma
+ * upsampling, at most one crop, wider than needed since its edge columns lack their neighbours'
+ * chroma, at most one skip, from row 0, then reading forward, and destroying the object.
+ *
+ * All arithmetic on pixels is on integers and all draws use operations that IEEE 754 rounds in one
+ * way only (compile with -ffp-contract=off), so every machine and thread count makes the same bytes.
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <jerror.h>
+#include <jpeglib.h>
+
+#ifndef LIBJPEG_TURBO_VERSION_NUMBER
+#error "this is not libjpeg-turbo: decoding a window of an image needs its jpeg_crop_scanline"
+#endif
+
+#if defined(__SSE2__) && !defined(RESNEXT_PORTABLE)
+#include <emmintrin.h>
+#define HAVE_SSE2 1
+#endif
+
+#define PUBLIC __attribute__((visibility("default")))
+
+enum { INTERFACE = 1 }; /* raise when a struct, an enum or a function below changes */
+
+/* ---- What the caller passes; see library.py ------------------------------------------------- */
+
+typedef enum {
+    OK = 0,
+    EMPTY = 1,           /* no bytes */
+    NOT_JPEG = 2,        /* by its first bytes, not by its name */
+    COLOURS = 3,         /* JPEG, but not 1 or 3 components of 8 bits: CMYK, 12 bits, ... */
+    TOO_MANY_PIXELS = 4, /* by its header, before decoding */
+    TOO_MANY_BYTES = 5,
+    TOO_MANY_SCANS = 6, /* progressive beyond reason: each scan is a pass over the whole image */
+    CORRUPT = 7,        /* libjpeg gave up; `code` is its message code */
+    UNREADABLE = 8,     /* `code` is errno; 0: the file ended early, or is no regular file */
+    BAD_CUT = 9,        /* the given box does not lie in the image */
+    NO_MEMORY = 10
+} Status;
+
+typedef enum {
+    GIVEN = 0,               /* boxes in `cuts` */
+    TRAIN_TORCHVISION = 1,   /* drawn: RandomResizedCrop and a mirror image in half the cases */
+    TRAIN_TORCH7 = 2,        /* drawn: RandomSizedCrop of the authors' code, mirror likewise */
+    CENTRAL_TORCHVISION = 3, /* shorter side to `resize`, then the central square */
+    CENTRAL_TORCH7 = 4
+} Rule;
+
+typedef enum {
+    BILINEAR = 0, /* Pillow's, with antialias */
+    BICUBIC = 1,  /* Pillow's, with antialias; a = -0.5 */
+    TORCH7 = 2    /* Torch's image.scale: bicubic without antialias, the corners aligned */
+} Resample;
+
+/* One encoded image: in memory, or a file, or a part of a file. */
+typedef struct {
+    const uint8_t *bytes; /* or NULL */
+    const char *path;     /* or NULL: `file` is an open descriptor */
+    int64_t offset;       /* where the image starts in the file */
+    int64_t size;         /* its bytes; -1: up to the end of the file */
+    int64_t file;
+} Source;
+
+/* What becomes the output image: a box in pixels of the source, x to the right and y down. */
+typedef struct {
+    double x, y, width, height;
+    int32_t mirrored;
+    int32_t beyond; /* the filter may look at the pixels around the box, as when an image is resized
+                       first and cropped then; otherwise the box is cropped first */
+} Cut;
+
+typedef struct {
+    int32_t status;
+    int32_t warnings; /* how often libjpeg met damage and went on */
+    int32_t width, height;
+    int32_t components;
+    int32_t code;
+} Outcome;
+
+/* What the images of one batch have in common. */
+typedef struct {
+    uint64_t seed, epoch, purpose; /* which stream of draws */
+    int64_t max_pixels, max_bytes;
+    double oversampling; /* decode at 1/2, 1/4, 1/8 if that leaves so many pixels per output pixel */
+    int32_t max_denominator; /* 1: always decode at full size */
+    int32_t rule;
+    int32_t resample;
+    int32_t side;    /* S */
+    int32_t resize;  /* for the central rules */
+    int32_t threads; /* at most; 0: all of the pool */
+} Request;
+
+/* ---- Memory that a thread keeps from image to image ----------------------------------------- */
+
+enum { ALIGNMENT = 64, KEPT_BYTES = 32 << 20 };
+
+typedef struct {
+    void *data;
+    size_t capacity;
+} Buffer;
+
+/* At least `size` bytes, contents undefined; NULL without memory. */
+static void *reserve(Buffer *buffer, size_t size) {
+    if (buffer->capacity >= size && buffer->data != NULL) return buffer->data;
+    size_t capacity = (size + size / 4 + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
+    free(buffer->data);
+    buffer->data = aligned_alloc(ALIGNMENT, capacity);
+    buffer->capacity = buffer->data == NULL ? 0 : capacity;
+    return buffer->data;
+}
+
+static void let_go(Buffer *buffer) {
+    free(buffer->data);
+    *buffer = (Buffer){0};
+}
+
+/* One large image must not hold its memory for the rest of the run. */
+static void trim(Buffer *buffer) {
+    if (buffer->capacity > KEPT_BYTES) let_go(buffer);
+}
+
+/* How each output row (or column) is a weighted sum of `taps` source rows, from `first` on. */
+typedef struct {
+    int taps;           /* even, those beyond the source's end have weight 0 */
+    int begin, end;     /* all source rows with a weight */
+    Buffer firsts;      /* int32, one per output */
+    Buffer weights;     /* int16 in units of 2^-14, `taps` per output, adding up to exactly 2^14 */
+    Buffer exact;       /* double, `taps` */
+} Axis;
+
+typedef struct {
+    struct jpeg_decompress_struct jpeg;
+    struct jpeg_error_mgr errors;
+    struct jpeg_progress_mgr progress;
+    jmp_buf escape;
+    Status status;
+    int32_t warnings;
+    int32_t code;
+} Decoder;
+
+typedef struct {
+    Decoder decoder;
+    Axis columns, rows;
+    Buffer file;    /* the encoded image */
+    Buffer window;  /* the last few decoded rows, RGBX, as a ring */
+    Buffer sources; /* pointers to those of them that the next output row needs */
+    Buffer blended; /* their weighted sum, one row of int16 in units of 2^-6 */
+} Worker;
+
+static void clear_worker(Worker *worker) {
+    Buffer *buffers[] = {&worker->file,          &worker->window,          &worker->sources,
+                         &worker->blended,       &worker->columns.firsts,  &worker->columns.weights,
+                         &worker->columns.exact, &worker->rows.firsts,     &worker->rows.weights,
+                         &worker->rows.exact};
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) let_go(buffers[i]);
+}
+
+/* ---- Draws: bit for bit those of draws.py --------------------------------------------------- */
+
+__extension__ typedef unsigned __int128 Wide;
+
+/* Philox4x64-10, the counter-based generator of Salmon et al. (2011), as NumPy has it. */
+static void philox(uint64_t seed, uint64_t epoch, const uint64_t counter[4], uint64_t words[4]) {
+    memcpy(words, counter, 4 * sizeof *words);
+    for (int round = 0; round < 10; round++) {
+        Wide a = (Wide)words[0] * UINT64_C(0xD2E7470EE14C6C93);
+        Wide b = (Wide)words[2] * UINT64_C(0xCA5A826395121157);
+        uint64_t w0 = (uint64_t)(b >> 64) ^ words[1] ^ seed;
+        uint64_t w2 = (uint64_t)(a >> 64) ^ words[3] ^ epoch;
+        words[0] = w0, words[1] = (uint64_t)b, words[2] = w2, words[3] = (uint64_t)a;
+        seed += UINT64_C(0x9E3779B97F4A7C15);
+        epoch += UINT64_C(0xBB67AE8584CAA73B);
+    }
+}
+
+/* The `group`th eight uniform numbers in [0, 1) of the image's stream. */
+static void uniforms(const Request *request, uint64_t index, uint64_t group, double *numbers) {
+    for (uint64_t block = 2 * group; block < 2 * group + 2; block++, numbers += 4) {
+        /* NumPy counts up before its first block. */
+        uint64_t counter[4] = {block + 1, 0, index, request->purpose}, words[4];
+        philox(request->seed, request->epoch, counter, words);
+        for (int i = 0; i < 4; i++) numbers[i] = (double)(words[i] >> 11) * 0x1p-53;
+    }
+}
+
+/* exp, for |x| < 0.3, rounded alike everywhere; the C libraries' own differ in the last bit. */
+static double small_exp(double x) {
+    double sum = 1.0;
+    for (int k = 13; k > 0; k--) sum = 1.0 + x * sum / k;
+    return sum;
+}
+
+static double round_even(double x) { return nearbyint(x); }
+static double round_up(double x) { return floor(x + 0.5); }
+
+typedef struct {
+    int64_t width, height;
+} Size;
+
+/* The image resized so that its shorter side is `shorter`, then its central S x S. */
+static Cut central_cut(bool torch7, bool corners_aligned, Size size, int shorter, int side) {
+    double w = (double)size.width, h = (double)size.height;
+    double long_over_short = size.width <= size.height ? h / w : w / h;
+    double product = (double)shorter * (size.width <= size.height ? h : w);
+    double divisor = size.width <= size.height ? w : h;
+    double longer = floor(torch7 ? long_over_short * shorter : product / divisor);
+    double new_w = size.width <= size.height ? shorter : longer;
+    double new_h = size.width <= size.height ? longer : shorter;
+    double left = (new_w - side) / 2, top = (new_h - side) / 2;
+    left = torch7 ? ceil(left) : round_even(left);
+    top = torch7 ? ceil(top) : round_even(top);
+    if (!corners_aligned) {
+        double step_x = w / new_w, step_y = h / new_h;
+        return (Cut){left * step_x, top * step_y, side * step_x, side * step_y, 0, 1};
+    }
+    double step_x = new_w > 1 ? (w - 1) / (new_w - 1) : 0;
+    double step_y = new_h > 1 ? (h - 1) / (new_h - 1) : 0;
+    double last = side - 1;
+    return (Cut){left * step_x, top * step_y, 1 + last * step_x, 1 + last * step_y, 0, 1};
+}
+
+/* The central box, as near to the image's shape as an aspect of 3/4 to 4/3 comes. */
+static Cut clipped_cut(Size size) {
+    double w = (double)size.width, h = (double)size.height;
+    double aspect = w / h;
+    if (aspect < 3.0 / 4.0) aspect = 3.0 / 4.0;
+    if (aspect > 4.0 / 3.0) aspect = 4.0 / 3.0;
+    int64_t box_w = (int64_t)round_even(h * aspect), box_h = (int64_t)round_even(w / aspect);
+    if (box_w > size.width) box_w = size.width;
+    if (box_h > size.height) box_h = size.height;
+    int64_t left = (size.width - box_w) / 2, top = (size.height - box_h) / 2;
+    return (Cut){(double)left, (double)top, (double)box_w, (double)box_h, 0, 0};
+}
+
+static Cut drawn_cut(const Request *request, uint64_t index, Size size) {
+    const double log_of_4_thirds = 0.28768207245178090;
+    bool torch7 = request->rule == TRAIN_TORCH7;
+    double area = (double)(size.width * size.height), u[8];
+    uniforms(request, index, 0, u);
+    int32_t mirrored = u[0] < 0.5;
+    for (uint64_t attempt = 1; attempt <= 10; attempt++) {
+        uniforms(request, index, attempt, u);
+        double target = (0.08 + 0.92 * u[0]) * area;
+        double aspect = torch7 ? 3.0 / 4.0 + u[1] * (4.0 / 3.0 - 3.0 / 4.0)
+                               : small_exp((2.0 * u[1] - 1.0) * log_of_4_thirds);
+        double w = sqrt(target * aspect), h = sqrt(target / aspect);
+        w = torch7 ? round_up(w) : round_even(w);
+        h = torch7 ? round_up(h) : round_even(h);
+        if (torch7 && u[4] < 0.5) {
+            double swapped = w;
+            w = h, h = swapped;
+        }
+        double room_x = (double)size.width - w, room_y = (double)size.height - h;
+        if (w >= 1 && h >= 1 && room_x >= 0 && room_y >= 0) {
+            double left = floor(u[2] * (room_x + 1)), top = floor(u[3] * (room_y + 1));
+            return (Cut){left, top, w, h, mirrored, 0};
+        }
+    }
+    bool aligned = request->resample == TORCH7;
+    Cut cut = torch7 ? central_cut(true, aligned, size, request->side, request->side)
+                     : clipped_cut(size);
+    cut.mirrored = mirrored;
+    return cut;
+}
+
+static Cut choose_cut(const Request *request, uint64_t index, Cut given, Size size) {
+    switch ((Rule)request->rule) {
+    case GIVEN: return given;
+    case TRAIN_TORCHVISION:
+    case TRAIN_TORCH7: return drawn_cut(request, index, size);
+    case CENTRAL_TORCHVISION:
+    case CENTRAL_TORCH7: break;
+    }
+    return central_cut(request->rule == CENTRAL_TORCH7, request->resample == TORCH7, size,
+                       request->resize, request->side);
+}
+
+/* ---- Resampling ----------------------------------------------------------------------------- */
+
+enum { WEIGHT_BITS = 14, BLENDED_BITS = 6 };
+
+static double triangle(double x) {
+    x = fabs(x);
+    return x < 1 ? 1 - x : 0;
+}
+
+static double cubic(double x) {
+    const double a = -0.5;
+    x = fabs(x);
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return ((x - 5) * x + 8) * x * a - 4 * a;
+    return 0;
+}
+
+/* The weights of one output in `exact`; returns how many, and the first's place in `first`. */
+static int antialiased(double *exact, bool bicubic, double centre, double stretch, int64_t length,
+                       int *first) {
+    double support = (bicubic ? 2 : 1) * stretch;
+    int64_t begin = (int64_t)(centre - support + 0.5), end = (int64_t)(centre + support + 0.5);
+    if (begin < 0) begin = 0;
+    if (end > length) end = length;
+    if (begin > length - 1) begin = length - 1;
+    if (end <= begin) end = begin + 1;
+    int count = (int)(end - begin);
+    double sum = 0, shrink = 1 / stretch;
+    for (int k = 0; k < count; k++) {
+        double distance = ((double)(begin + k) - centre + 0.5) * shrink;
+        exact[k] = bicubic ? cubic(distance) : triangle(distance);
+        sum += exact[k];
+    }
+    double share = 1 / sum;
+    for (int k = 0; k < count; k++) exact[k] = sum > 0 ? exact[k] * share : 1.0 / count;
+    *first = (int)begin;
+    return count;
+}
+
+/* Catmull-Rom between neighbours; Torch continues the line of the last two pixels at an edge. */
+static int torch7_weights(double *exact, double position, int64_t length, int *first) {
+    int64_t at = (int64_t)position;
+    if (at >= length - 1) {
+        *first = (int)(length - 1);
+        exact[0] = 1;
+        return 1;
+    }
+    double x = position - (double)at, square = x * x, cube = square * x;
+    double before = -0.5 * x + square - 0.5 * cube, here = 1 - 2.5 * square + 1.5 * cube;
+    double next = 0.5 * x + 2 * square - 1.5 * cube, after = 0.5 * (cube - square);
+    bool has_before = at > 0, has_after = at + 2 < length;
+    if (!has_before) here += 2 * before, next -= before;
+    if (!has_after) next += 2 * after, here -= after;
+    int count = 0;
+    if (has_before) exact[count++] = before;
+    exact[count++] = here;
+    exact[count++] = next;
+    if (has_after) exact[count++] = after;
+    *first = (int)(at - has_before);
+    return count;
+}
+
+/* To whole units that keep their sum: what rounding takes from one weight the next one gets. */
+static void to_units(const double *exact, int count, int16_t *units) {
+    double owed = 0;
+    for (int k = 0; k < count; k++) {
+        double wanted = exact[k] * (1 << WEIGHT_BITS) + owed;
+        units[k] = (int16_t)((int)(wanted + 65536.5) - 65536); /* to the nearest */
+        owed = wanted - units[k];
+    }
+}
+
+/* `length` source pixels, of which `extent` from `start` on become `side` output pixels. */
+static bool build_axis(Axis *axis, Resample resample, double start, double extent, int64_t length,
+                       int side, bool mirrored) {
+    double step = resample == TORCH7 ? (side > 1 ? (extent - 1) / (side - 1) : 0) : extent / side;
+    double stretch = step > 1 ? step : 1;
+    double reach = resample == TORCH7 ? 4 : 2 * ceil((resample == BICUBIC ? 2 : 1) * stretch) + 2;
+    int taps = (int)(reach < (double)length ? reach : (double)length);
+    taps += taps & 1;
+    int32_t *firsts = reserve(&axis->firsts, sizeof *firsts * (size_t)side);
+    int16_t *weights = reserve(&axis->weights, sizeof *weights * (size_t)side * (size_t)taps);
+    double *exact = reserve(&axis->exact, sizeof *exact * ((size_t)taps + 4));
+    if (firsts == NULL || weights == NULL || exact == NULL) return false;
+    memset(weights, 0, sizeof *weights * (size_t)side * (size_t)taps);
+    axis->begin = (int)length, axis->end = 0;
+    int most = 0;
+    for (int i = 0; i < side; i++) {
+        int first = 0, at = mirrored ? side - 1 - i : i;
+        int count = resample == TORCH7
+                        ? torch7_weights(exact, start + i * step, length, &first)
+                        : antialiased(exact, resample == BICUBIC, start + (i + 0.5) * step, stretch,
+                                      length, &first);
+        to_units(exact, count, weights + (size_t)at * (size_t)taps);
+        firsts[at] = first;
+        if (first < axis->begin) axis->begin = first;
+        if (first + count > axis->end) axis->end = first + count;
+        if (count > most) most = count;
+    }
+    /* The bound on the taps is generous; pack them as tightly as these weights allow. */
+    axis->taps = most + (most & 1);
+    for (int i = 1; i < side && axis->taps < taps; i++)
+        memmove(weights + (size_t)i * (size_t)axis->taps, weights + (size_t)i * (size_t)taps,
+                sizeof *weights * (size_t)axis->taps);
+    return true;
+}
+
+/* Four spare pixels behind every row: the loops below read and write whole vectors. */
+enum { SPARE = 4 };
+
+/* `values` weighted sums over `taps` rows, in units of 2^-6. */
+static void blend_rows(const uint8_t *const *rows, const int16_t *weights, int taps, int values,
+                       int16_t *restrict blended) {
+    const int shift = WEIGHT_BITS - BLENDED_BITS, half = 1 << (shift - 1);
+#ifdef HAVE_SSE2
+    const __m128i zero = _mm_setzero_si128(), rounding = _mm_set1_epi32(half);
+    for (int i = 0; i < values; i += 16) {
+        __m128i a = rounding, b = rounding, c = rounding, d = rounding;
+        for (int t = 0; t < taps; t += 2) {
+            int32_t pair;
+            memcpy(&pair, weights + t, sizeof pair);
+            __m128i weight = _mm_set1_epi32(pair);
+            __m128i upper = _mm_loadu_si128((const __m128i *)(rows[t] + i));
+            __m128i lower = _mm_loadu_si128((const __m128i *)(rows[t + 1] + i));
+            __m128i left = _mm_unpacklo_epi8(upper, lower);
+            __m128i right = _mm_unpackhi_epi8(upper, lower);
+            a = _mm_add_epi32(a, _mm_madd_epi16(_mm_unpacklo_epi8(left, zero), weight));
+            b = _mm_add_epi32(b, _mm_madd_epi16(_mm_unpackhi_epi8(left, zero), weight));
+            c = _mm_add_epi32(c, _mm_madd_epi16(_mm_unpacklo_epi8(right, zero), weight));
+            d = _mm_add_epi32(d, _mm_madd_epi16(_mm_unpackhi_epi8(right, zero), weight));
+        }
+        a = _mm_srai_epi32(a, shift), b = _mm_srai_epi32(b, shift);
+        c = _mm_srai_epi32(c, shift), d = _mm_srai_epi32(d, shift);
+        _mm_storeu_si128((__m128i *)(blended + i), _mm_packs_epi32(a, b));
+        _mm_storeu_si128((__m128i *)(blended + i + 8), _mm_packs_epi32(c, d));
+    }
+#else
+    for (int i = 0; i < values; i++) {
+        int32_t sum = half;
+        for (int t = 0; t < taps; t++) sum += weights[t] * rows[t][i];
+        blended[i] = (int16_t)(sum >> shift);
+    }
+#endif
+}
+
+/* One output row from a blended one. `taps` is a constant where the compiler inlines this. */
+static inline void blend_columns(const int16_t *blended, const int32_t *firsts,
+                                 const int16_t *weights, int taps, int side, uint8_t *restrict out) {
+    const int shift = WEIGHT_BITS + BLENDED_BITS, half = 1 << (shift - 1);
+    for (int i = 0; i < side; i++, weights += taps, out += 3) {
+        const int16_t *pixels = blended + 4 * (ptrdiff_t)firsts[i];
+#ifdef HAVE_SSE2
+        __m128i sum = _mm_set1_epi32(half);
+        for (int t = 0; t < taps; t += 2) {
+            int32_t pair;
+            memcpy(&pair, weights + t, sizeof pair);
+            __m128i two = _mm_loadu_si128((const __m128i *)(pixels + 4 * t));
+            two = _mm_unpacklo_epi16(two, _mm_unpackhi_epi64(two, two)); /* r r g g b b x x */
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(two, _mm_set1_epi32(pair)));
+        }
+        sum = _mm_packs_epi32(_mm_srai_epi32(sum, shift), sum);
+        int32_t pixel = _mm_cvtsi128_si32(_mm_packus_epi16(sum, sum));
+        memcpy(out, &pixel, i < side - 1 ? 4 : 3); /* the fourth byte is the next pixel's first */
+#else
+        for (int channel = 0; channel < 3; channel++) {
+            int32_t sum = half;
+            for (int t = 0; t < taps; t++) sum += weights[t] * pixels[4 * t + channel];
+            sum >>= shift;
+            out[channel] = (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
+        }
+#endif
+    }
+}
+
+static void finish_row(const int16_t *blended, const Axis *columns, int side, uint8_t *out) {
+    const int32_t *firsts = columns->firsts.data;
+    const int16_t *weights = columns->weights.data;
+    switch (columns->taps) {
+    case 2: blend_columns(blended, firsts, weights, 2, side, out); break;
+    case 4: blend_columns(blended, firsts, weights, 4, side, out); break;
+    case 6: blend_columns(blended, firsts, weights, 6, side, out); break;
+    default: blend_columns(blended, firsts, weights, columns->taps, side, out);
+    }
+}
+
+/* ---- Decoding ------------------------------------------------------------------------------- */
+
+enum { MAX_SCANS = 100, CHROMA_MARGIN = 16 };
+
+/* Instead of ending the program, which is what libjpeg does by itself. */
+static void give_up(j_common_ptr common) {
+    Decoder *decoder = common->client_data;
+    decoder->code = common->err->msg_code;
+    decoder->status = decoder->code == JERR_OUT_OF_MEMORY    ? NO_MEMORY
+                      : decoder->code == JERR_BAD_PRECISION ? COLOURS
+                                                            : CORRUPT;
+    longjmp(decoder->escape, 1);
+}
+
+/* Instead of printing it. */
+static void note(j_common_ptr common, int level) {
+    Decoder *decoder = common->client_data;
+    if (level < 0 && decoder->warnings < INT32_MAX) decoder->warnings++;
+}
+
+static void say_nothing(j_common_ptr common) { (void)common; }
+
+static void limit_scans(j_common_ptr common) {
+    Decoder *decoder = common->client_data;
+    if (decoder->jpeg.input_scan_number <= MAX_SCANS) return;
+    decoder->status = TOO_MANY_SCANS;
+    longjmp(decoder->escape, 1);
+}
+
+/* One image on its way. */
+typedef struct {
+    const Request *request;
+    const uint8_t *bytes;
+    int64_t size;
+    uint64_t index;
+    Cut *cut;
+    uint8_t *pixels;
+    Outcome *outcome;
+} Job;
+
+static Status read_header(Worker *worker, Job *job) {
+    struct jpeg_decompress_struct *jpeg = &worker->decoder.jpeg;
+    jpeg_mem_src(jpeg, (unsigned char *)job->bytes, (unsigned long)job->size);
+    jpeg_read_header(jpeg, TRUE);
+    job->outcome->width = (int32_t)jpeg->image_width;
+    job->outcome->height = (int32_t)jpeg->image_height;
+    job->outcome->components = jpeg->num_components;
+    if ((jpeg->num_components != 1 && jpeg->num_components != 3) || jpeg->data_precision != 8)
+        return COLOURS;
+    if ((int64_t)jpeg->image_width * jpeg->image_height > job->request->max_pixels)
+        return TOO_MANY_PIXELS;
+    return OK;
+}
+
+/* A box, and the part of the image that the filter may see, at the size that is decoded. */
+typedef struct {
+    double start, extent; /* of the box, counted from `begin` */
+    int64_t begin, length;
+} Span;
+
+static Span visible(double start, double extent, bool beyond, int denominator, int64_t decoded) {
+    start /= denominator, extent /= denominator;
+    int64_t begin = beyond ? 0 : (int64_t)floor(start);
+    int64_t end = beyond ? decoded : (int64_t)ceil(start + extent);
+    if (end > decoded) end = decoded;
+    if (begin > end - 1) begin = end - 1;
+    return (Span){start - (double)begin, extent, begin, end - begin};
+}
+
+static bool fits(const Cut *cut, Size size) {
+    /* Boxes computed in floating point may stick out by their rounding. */
+    double w = (double)size.width * (1 + 1e-9), h = (double)size.height * (1 + 1e-9);
+    return cut->x >= 0 && cut->y >= 0 && cut->width > 0 && cut->height > 0 && cut->x < w &&
+           cut->y < h && cut->x + cut->width <= w && cut->y + cut->height <= h;
+}
+
+/* The largest of 1, 2, 4, 8 by which decoding may shrink the image; others have no fast path. */
+static int denominator_for(const struct jpeg_decompress_struct *jpeg, const Request *request,
+                           const Cut *cut) {
+    /* Cropping, shrinking and chroma sampled 4:1 at once go wrong before libjpeg-turbo 3. */
+    if (jpeg->max_h_samp_factor > 2 || jpeg->max_v_samp_factor > 2) return 1;
+    double wanted = request->oversampling * request->side;
+    int denominator = 1;
+    while (2 * denominator <= request->max_denominator && 2 * denominator <= 8 &&
+           cut->width >= 2 * denominator * wanted && cut->height >= 2 * denominator * wanted)
+        denominator *= 2;
+    return denominator;
+}
+
+/* Leave out the columns that nothing needs; returns where the decoded rows start in the image. */
+static int64_t crop_columns(struct jpeg_decompress_struct *jpeg, int64_t begin, int64_t end) {
+    int64_t from = begin - CHROMA_MARGIN, to = end + CHROMA_MARGIN, width = jpeg->output_width;
+    if (from < 0) from = 0;
+    if (to > width) to = width;
+    if (from == 0 && to == width) return 0;
+    JDIMENSION offset = (JDIMENSION)from, kept = (JDIMENSION)(to - from);
+    jpeg_crop_scanline(jpeg, &offset, &kept); /* moves the offset left to a whole block */
+    return offset;
+}
+
+static Status resize_rows(Worker *worker, Job *job, int64_t top, int64_t left) {
+    struct jpeg_decompress_struct *jpeg = &worker->decoder.jpeg;
+    const Axis *rows = &worker->rows, *columns = &worker->columns;
+    const int32_t *firsts = rows->firsts.data;
+    const int16_t *weights = rows->weights.data;
+    int side = job->request->side, taps = rows->taps;
+    size_t stride = ((size_t)jpeg->output_width + SPARE) * 4;
+    size_t blended_pixels = (size_t)(columns->end + columns->taps + SPARE);
+    uint8_t *window = reserve(&worker->window, stride * (size_t)taps + 16);
+    const uint8_t **sources = reserve(&worker->sources, sizeof *sources * (size_t)taps);
+    int16_t *blended = reserve(&worker->blended, sizeof *blended * 4 * blended_pixels);
+    if (window == NULL || sources == NULL || blended == NULL) return NO_MEMORY;
+    /* Spare pixels are multiplied by 0 or overwritten; they must only not be undefined. */
+    memset(window, 0, stride * (size_t)taps + 16);
+    memset(blended, 0, sizeof *blended * 4 * blended_pixels);
+
+    if (top > 0 && jpeg_skip_scanlines(jpeg, (JDIMENSION)top) != (JDIMENSION)top) return CORRUPT;
+    int have = rows->begin; /* rows up to this one have been decoded */
+    int needed_pixels = columns->end - columns->begin;
+    for (int y = 0; y < side; y++) {
+        int first = firsts[y], last = first + taps < rows->end ? first + taps : rows->end;
+        for (; have < last; have++) {
+            JSAMPROW row = window + stride * (size_t)(have % taps);
+            if (jpeg_read_scanlines(jpeg, &row, 1) != 1) return CORRUPT;
+        }
+        for (int t = 0; t < taps; t++) { /* beyond the last row: any row, its weight is 0 */
+            int row = first + t < last ? first + t : last - 1;
+            sources[t] = window + stride * (size_t)(row % taps) + 4 * left;
+        }
+        blend_rows(sources, weights + (size_t)y * (size_t)taps, taps, 4 * needed_pixels,
+                   blended + 4 * columns->begin);
+        finish_row(blended, columns, side, job->pixels + (size_t)y * (size_t)side * 3);
+    }
+    return OK;
+}
+
+static Status decode(Worker *worker, Job *job) {
+    struct jpeg_decompress_struct *jpeg = &worker->decoder.jpeg;
+    const Request *request = job->request;
+    Status status = read_header(worker, job);
+    if (status != OK) return status;
+    Size size = {jpeg->image_width, jpeg->image_height};
+    *job->cut = choose_cut(request, job->index, *job->cut, size);
+    const Cut *cut = job->cut;
+    if (!fits(cut, size)) return BAD_CUT;
+
+    int denominator = denominator_for(jpeg, request, cut);
+    jpeg->scale_num = 1;
+    jpeg->scale_denom = (unsigned)denominator;
+    jpeg->out_color_space = JCS_EXT_RGBX; /* four bytes a pixel suit vectors of four */
+    jpeg_start_decompress(jpeg);
+
+    Span x = visible(cut->x, cut->width, cut->beyond, denominator, jpeg->output_width);
+    Span y = visible(cut->y, cut->height, cut->beyond, denominator, jpeg->output_height);
+    if (!build_axis(&worker->columns, (Resample)request->resample, x.start, x.extent, x.length,
+                    request->side, cut->mirrored) ||
+        !build_axis(&worker->rows, (Resample)request->resample, y.start, y.extent, y.length,
+                    request->side, false))
+        return NO_MEMORY;
+    int64_t needed = x.begin + worker->columns.begin;
+    int64_t offset = crop_columns(jpeg, needed, x.begin + worker->columns.end);
+    return resize_rows(worker, job, y.begin + worker->rows.begin, needed - offset);
+}
+
+typedef Status Step(Worker *worker, Job *job);
+
+/* Run a step that libjpeg may leave at any point. No local variable lives across setjmp. */
+static void guarded(Worker *worker, Step *step, Job *job) {
+    Decoder *decoder = &worker->decoder;
+    memset(decoder, 0, sizeof *decoder);
+    decoder->jpeg.err = jpeg_std_error(&decoder->errors);
+    decoder->errors.error_exit = give_up;
+    decoder->errors.emit_message = note;
+    decoder->errors.output_message = say_nothing;
+    decoder->progress.progress_monitor = limit_scans;
+    decoder->jpeg.client_data = decoder;
+    if (setjmp(decoder->escape) == 0) {
+        jpeg_create_decompress(&decoder->jpeg);
+        decoder->jpeg.progress = &decoder->progress;
+        decoder->status = step(worker, job);
+    }
+    jpeg_destroy_decompress(&decoder->jpeg);
+    job->outcome->status = decoder->status;
+    job->outcome->warnings = decoder->warnings;
+    job->outcome->code = decoder->code;
+}
+
+/* ---- Reading -------------------------------------------------------------------------------- */
+
+static Status unreadable(Outcome *outcome, int code) {
+    outcome->code = code;
+    return UNREADABLE;
+}
+
+/* Exactly `size` bytes from `offset` on. */
+static Status read_part(int file, int64_t offset, int64_t size, uint8_t *into, Outcome *outcome) {
+    while (size > 0) {
+        ssize_t got = pread(file, into, (size_t)size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return unreadable(outcome, errno);
+        if (got == 0) return unreadable(outcome, 0);
+        into += got, offset += got, size -= got;
+    }
+    return OK;
+}
+
+static Status read_open(Worker *worker, Job *job, const Source *source, int file) {
+    int64_t size = source->size;
+    if (size < 0) {
+        struct stat about;
+        if (fstat(file, &about) != 0) return unreadable(job->outcome, errno);
+        if (!S_ISREG(about.st_mode)) return unreadable(job->outcome, 0);
+        size = (int64_t)about.st_size - source->offset;
+    }
+    if (size <= 0) return EMPTY;
+    if (size > job->request->max_bytes) return TOO_MANY_BYTES;
+    uint8_t *into = reserve(&worker->file, (size_t)size);
+    if (into == NULL) return NO_MEMORY;
+    job->bytes = into;
+    job->size = size;
+    return read_part(file, source->offset, size, into, job->outcome);
+}
+
+static Status fetch(Worker *worker, Job *job, const Source *source) {
+    job->bytes = source->bytes;
+    job->size = source->size;
+    if (source->bytes != NULL && source->size > job->request->max_bytes) return TOO_MANY_BYTES;
+    if (source->bytes == NULL && source->path == NULL)
+        return read_open(worker, job, source, (int)source->file);
+    if (source->bytes == NULL) {
+        /* Without O_NONBLOCK, opening a named pipe would wait for its other end. */
+        int file = open(source->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (file < 0) return unreadable(job->outcome, errno);
+        Status status = read_open(worker, job, source, file);
+        close(file);
+        return status;
+    }
+    return OK;
+}
+
+static Status recognise(const Job *job) {
+    static const uint8_t start[] = {0xFF, 0xD8, 0xFF};
+    if (job->size <= 0) return EMPTY;
+    return job->size > 3 && memcmp(job->bytes, start, sizeof start) == 0 ? OK : NOT_JPEG;
+}
+
+/* ---- A batch over the threads --------------------------------------------------------------- */
+
+typedef struct {
+    const Request *request;
+    Step *step;
+    int64_t count;
+    const Source *sources;
+    const uint64_t *indices; /* of the draws */
+    Cut *cuts;
+    uint8_t *pixels;
+    Outcome *outcomes;
+    int threads;
+    atomic_llong next; /* the first image that no thread has taken yet */
+} Batch;
+
+static void do_image(Worker *worker, const Batch *batch, int64_t at) {
+    Cut unused = {0};
+    size_t image = (size_t)batch->request->side * (size_t)batch->request->side * 3;
+    Job job = {
+        .request = batch->request,
+        .index = batch->indices == NULL ? 0 : batch->indices[at],
+        .cut = batch->cuts == NULL ? &unused : &batch->cuts[at],
+        .pixels = batch->pixels == NULL ? NULL : batch->pixels + image * (size_t)at,
+        .outcome = &batch->outcomes[at],
+    };
+    *job.outcome = (Outcome){0};
+    Status status = fetch(worker, &job, &batch->sources[at]);
+    if (status == OK) status = recognise(&job);
+    job.outcome->status = (int32_t)status;
+    if (status == OK) guarded(worker, batch->step, &job);
+    if (job.outcome->status != OK && job.pixels != NULL) memset(job.pixels, 0, image);
+    trim(&worker->file);
+    trim(&worker->window);
+}
+
+static void do_share(Worker *worker, Batch *batch) {
+    for (;;) {
+        int64_t at = atomic_fetch_add_explicit(&batch->next, 1, memory_order_relaxed);
+        if (at >= batch->count) return;
+        do_image(worker, batch, at);
+    }
+}
+
+typedef struct Pool Pool;
+
+typedef struct {
+    Pool *pool;
+    int number; /* the caller of a batch is number 0 and has no thread here */
+    pthread_t thread;
+    Worker worker;
+} Member;
+
+struct Pool {
+    pthread_mutex_t lock; /* for all below; the caller runs one batch at a time */
+    pthread_cond_t wake, done;
+    pid_t owner;
+    int size;
+    Batch *batch;
+    uint64_t round;  /* counts batches, so that a thread takes part in each only once */
+    int busy;        /* threads that have not finished this batch */
+    bool closing;
+    Member members[];
+};
+
+static void *serve(void *argument) {
+    Member *member = argument;
+    Pool *pool = member->pool;
+    uint64_t seen = 0;
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        while (!pool->closing && pool->round == seen) pthread_cond_wait(&pool->wake, &pool->lock);
+        if (pool->closing) break;
+        seen = pool->round;
+        Batch *batch = pool->batch;
+        if (batch == NULL || member->number >= batch->threads) continue;
+        pthread_mutex_unlock(&pool->lock);
+        do_share(&member->worker, batch);
+        pthread_mutex_lock(&pool->lock);
+        if (--pool->busy == 0) pthread_cond_signal(&pool->done);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+static int run_batch(Pool *pool, Batch *batch) {
+    if (pool->owner != getpid()) return -2;
+    int threads = batch->request->threads;
+    if (threads < 1 || threads > pool->size) threads = pool->size;
+    if (threads > batch->count) threads = (int)batch->count;
+    batch->threads = threads;
+    atomic_init(&batch->next, 0);
+    if (threads > 1) {
+        pthread_mutex_lock(&pool->lock);
+        pool->batch = batch;
+        pool->busy = threads - 1;
+        pool->round++;
+        pthread_cond_broadcast(&pool->wake);
+        pthread_mutex_unlock(&pool->lock);
+    }
+    do_share(&pool->members[0].worker, batch);
+    if (threads > 1) {
+        pthread_mutex_lock(&pool->lock);
+        while (pool->busy > 0) pthread_cond_wait(&pool->done, &pool->lock);
+        pool->batch = NULL;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    return 0;
+}
+
+static bool valid(const Request *request) {
+    return request->side >= 1 && request->side <= 8192 && request->rule >= GIVEN &&
+           request->rule <= CENTRAL_TORCH7 && request->resample >= BILINEAR &&
+           request->resample <= TORCH7 && request->oversampling >= 1 &&
+           (request->rule < CENTRAL_TORCHVISION || request->resize >= request->side) &&
+           request->resize <= 65535;
+}
+
+/* ---- The interface -------------------------------------------------------------------------- */
+
+PUBLIC int resnext_interface(void) { return INTERFACE; }
+
+/* Of the headers; the library itself tells no version. */
+PUBLIC int resnext_libjpeg_turbo(void) { return LIBJPEG_TURBO_VERSION_NUMBER; }
+
+static Status only_create(Worker *worker, Job *job) {
+    (void)worker, (void)job;
+    return OK;
+}
+
+/* 0: the library that was found at run time fits the headers that this was compiled with. */
+PUBLIC int resnext_check(void) {
+    Worker *worker = calloc(1, sizeof *worker);
+    if (worker == NULL) return NO_MEMORY;
+    Outcome outcome = {0};
+    Job job = {.outcome = &outcome};
+    guarded(worker, only_create, &job);
+    free(worker);
+    return outcome.status;
+}
+
+PUBLIC void resnext_close(Pool *pool);
+
+/* Threads for up to `size` images at once, the calling thread being one; NULL without memory. */
+PUBLIC Pool *resnext_open(int size) {
+    if (size < 1 || size > 1024) return NULL;
+    Pool *pool = calloc(1, sizeof *pool + (size_t)size * sizeof *pool->members);
+    if (pool == NULL) return NULL;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->wake, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    pool->owner = getpid();
+    pool->size = 1;
+    sigset_t all, before; /* signals are for the interpreter's threads */
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    for (; pool->size < size; pool->size++) {
+        Member *member = &pool->members[pool->size];
+        member->pool = pool;
+        member->number = pool->size;
+        if (pthread_create(&member->thread, NULL, serve, member) != 0) break;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pool->size == size) return pool;
+    resnext_close(pool);
+    return NULL;
+}
+
+PUBLIC void resnext_close(Pool *pool) {
+    if (pool == NULL || pool->owner != getpid()) return; /* a fork has none of the threads */
+    pthread_mutex_lock(&pool->lock);
+    pool->closing = true;
+    pthread_cond_broadcast(&pool->wake);
+    pthread_mutex_unlock(&pool->lock);
+    for (int i = 1; i < pool->size; i++) pthread_join(pool->members[i].thread, NULL);
+    for (int i = 0; i < pool->size; i++) clear_worker(&pool->members[i].worker);
+    free(pool);
+}
+
+/* Sizes and kinds, by the headers alone.
+ * Returns 0, or -1: arguments that make no sense, or -2: the pool belongs to another process. */
+PUBLIC int resnext_headers(Pool *pool, const Request *request, int64_t count, const Source *sources,
+                           Outcome *outcomes) {
+    if (!valid(request) || count < 0) return -1;
+    Batch batch = {.request = request,
+                   .step = read_header,
+                   .count = count,
+                   .sources = sources,
+                   .outcomes = outcomes};
+    return run_batch(pool, &batch);
+}
+
+/* `cuts` holds the boxes under the rule GIVEN and receives them under the others; `indices` names
+ * the images to the draws and may be NULL without draws. Returns as resnext_headers. */
+PUBLIC int resnext_load(Pool *pool, const Request *request, int64_t count, const Source *sources,
+                        const uint64_t *indices, Cut *cuts, uint8_t *pixels, Outcome *outcomes) {
+    if (!valid(request) || count < 0) return -1;
+    Batch batch = {.request = request,
+                   .step = decode,
+                   .count = count,
+                   .sources = sources,
+                   .indices = indices,
+                   .cuts = cuts,
+                   .pixels = pixels,
+                   .outcomes = outcomes};
+    return run_batch(pool, &batch);
+}
+
+/* The box that a rule gives for an image of this size, without an image: for the tests. */
+PUBLIC void resnext_cut(const Request *request, uint64_t index, int64_t width, int64_t height,
+                        Cut *cut) {
+    *cut = choose_cut(request, index, *cut, (Size){width, height});
+}
