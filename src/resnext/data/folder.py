@@ -1,62 +1,72 @@
-"""Images as files, in one folder per class."""
+"""Images as files: in one folder per class, or ILSVRC's validation images in a single one."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnext.data import ilsvrc, index, store
 from resnext.data.decode import EXTENSIONS, decode
+from resnext.data.index import Scanned, printable
 from resnext.data.source import Encoded, digest
+from resnext.data.store import Table
 from resnext.errors import DataError
 
 _VALIDATION = ("val", "validation", "valid", "test")
 """Names of the folder to score on, the preferred first: a test folder often has no labels."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FolderSource:
-    """Image files below `root`; the first part of a path is the class.
+    """Image files below `root`; pickled as the paths of the folder and of its index.
 
     Attributes:
         root: absolute.
-        files: paths relative to `root`, in the order of torchvision's ImageFolder.
-        labels: see `Source`.
-        classes: names of the class folders, sorted.
+        table: the index: names, sizes and, for class folders, labels.
+        classes: see `Source`.
+        labels: see `Source`; of class folders, those of the index.
     """
 
     root: Path
-    files: tuple[str, ...]
-    labels: NDArray[np.int64]
+    table: Table
     classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.labels is self.table.arrays["labels"]:
+            return _of_classes, (self.root, self.table)
+        return _labelled, (self.root, self.table, self.classes, self.labels)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.labels)
 
     def read(self, index: int) -> Image.Image:
         """See `Source.read`."""
-        return decode(self.root / self.files[index], self.describe(index))
+        return decode(self._path(index), self.describe(index))
 
     def encoded(self, index: int) -> Encoded:
         """See `Source.encoded`: a file of its own."""
-        return Encoded(path=self.root / self.files[index])
+        return Encoded(path=self._path(index))
 
     def describe(self, index: int) -> str:
         """See `Source.describe`: the path."""
-        return _printable(str(self.root / self.files[index]))
+        return printable(str(self._path(index)))
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`: over names and sizes, not contents."""
-        try:
-            sizes = [(self.root / name).stat().st_size for name in self.files]
-        except OSError as error:
-            raise DataError(
-                f"{self.root}: expected the files found before, found {error}"
-            ) from error
-        return digest(*self.classes, self.labels, *self.files, np.array(sizes, dtype=np.int64))
+        """See `Source.fingerprint`: over names and sizes when indexed, not contents."""
+        stored = str(self.table.meta["fingerprint"])
+        if self.labels is self.table.arrays["labels"]:
+            return stored
+        return digest(stored, *self.classes, self.labels)
+
+    def _path(self, number: int) -> Path:
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"image {number} of {len(self)}")
+        return self.root / index.path(self.table, number % len(self))
 
 
 def read_parts(location: Path) -> tuple[FolderSource, FolderSource | None]:
@@ -65,8 +75,9 @@ def read_parts(location: Path) -> tuple[FolderSource, FolderSource | None]:
     Raises:
         DataError: as `read`; a folder to score on without one to train on; both the same folder.
     """
+    location = ilsvrc.home(location)
     folders = {folder.name: folder for folder in _folders(location)}
-    validation = next((folders[name] for name in _VALIDATION if name in folders), None)
+    validation = _kept(folders)
     train = folders.get("train")
     if train is None:
         if folders and folders.keys() <= set(_VALIDATION):
@@ -78,7 +89,7 @@ def read_parts(location: Path) -> tuple[FolderSource, FolderSource | None]:
         raise DataError(
             f"{location}: expected two folders, found train/ again as {validation.name}/"
         )
-    return read(train), read(validation)
+    return read(train), _validation(validation, train)
 
 
 def read_validation(location: Path) -> FolderSource | None:
@@ -87,11 +98,14 @@ def read_validation(location: Path) -> FolderSource | None:
     Raises:
         DataError: as `read`.
     """
+    location = ilsvrc.home(location)
     folders = {folder.name: folder for folder in _folders(location)}
-    if not folders.keys() <= {"train", *_VALIDATION}:
+    if folders and not folders.keys() <= {"train", *_VALIDATION}:
         return None
-    validation = next((folders[name] for name in _VALIDATION if name in folders), None)
-    return None if validation is None else read(validation)
+    if not folders:
+        return _validation(location, None) if ilsvrc.is_flat(location) else None
+    validation = _kept(folders)
+    return None if validation is None else _validation(validation, folders.get("train"))
 
 
 def read(root: Path) -> FolderSource:
@@ -100,23 +114,56 @@ def read(root: Path) -> FolderSource:
     Raises:
         DataError: no class folders, images beside them, or a class without images.
     """
+    root = root.absolute()
+    return _of_classes(root, index.current(root, class_names(root)))
+
+
+def scan(root: Path, *, rescan: bool = False) -> Iterator[Scanned | Table]:
+    """The steps of indexing a folder of class folders, the index last; raises as `read`."""
+    root = root.absolute()
+    return index.scan(root, class_names(root), rescan=rescan)
+
+
+def class_names(root: Path) -> list[str]:
+    """The class folders, sorted.
+
+    Raises:
+        DataError: there are none.
+    """
     folders = _folders(root)
     if not folders:
-        raise DataError(f"{_printable(str(root))}: {_what_instead(root)}")
-    files: list[str] = []
-    sizes: list[int] = []
-    for folder in folders:
-        found = [f"{folder.name}/{name}" for name in _images(folder)]
-        if not found:
-            raise DataError(f"{_printable(str(folder))}: {_no_images(folder)}")
-        files += found
-        sizes.append(len(found))
-    return FolderSource(
-        root=root.absolute(),
-        files=tuple(files),
-        labels=np.repeat(np.arange(len(folders), dtype=np.int64), sizes),
-        classes=tuple(_printable(folder.name) for folder in folders),
-    )
+        raise DataError(f"{printable(str(root))}: {_what_instead(root)}")
+    return [folder.name for folder in folders]
+
+
+def _of_classes(root: Path, table: Table) -> FolderSource:
+    classes = tuple(printable(name) for name in table.meta["classes"])
+    return FolderSource(root=root, table=table, classes=classes, labels=table.arrays["labels"])
+
+
+def _labelled(
+    root: Path, table: Table, classes: tuple[str, ...], labels: NDArray[np.int64]
+) -> FolderSource:
+    return FolderSource(root=root, table=table, classes=classes, labels=labels)
+
+
+def _validation(folder: Path, train: Path | None) -> FolderSource:
+    """A folder to score on: of class folders, or ILSVRC's flat one with its ground truth beside."""
+    if not ilsvrc.is_flat(folder):
+        return read(folder)
+    folder = folder.absolute()
+    table = index.flat(folder)
+    names = [
+        store.text(table.arrays["names"], table.arrays["name_starts"], number)
+        for number in range(len(table.arrays["sizes"]))
+    ]
+    truth = ilsvrc.ground_truth(folder)
+    classes = tuple(class_names(train)) if train is not None else truth.classes
+    return _labelled(folder, table, classes, truth.labels(names, classes))
+
+
+def _kept(folders: dict[str, Path]) -> Path | None:
+    return next((folders[name] for name in _VALIDATION if name in folders), None)
 
 
 def _folders(location: Path) -> list[Path]:
@@ -130,29 +177,9 @@ def _folders(location: Path) -> list[Path]:
     return sorted(entry for entry in found if not entry.name.startswith("."))
 
 
-def _images(folder: Path) -> Iterator[str]:
-    """Paths of image files at any depth, relative to `folder`, in the order of ImageFolder."""
-    for parent, _, names in sorted(os.walk(folder)):
-        inner = os.path.relpath(parent, folder)
-        for name in sorted(names):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                yield name if inner == "." else f"{inner}/{name}"
-
-
 def _what_instead(root: Path) -> str:
     expected = "expected a folder per class"
-    images = sum(1 for _ in _images(root))
+    images = sum(1 for entry in root.iterdir() if entry.name.lower().endswith(EXTENSIONS))
     if images:
         return f"{expected}, found {images} images without one"
     return f"{expected}, found {'nothing' if not any(root.iterdir()) else 'no folder and no image'}"
-
-
-def _no_images(folder: Path) -> str:
-    others = sorted(entry.name for entry in folder.iterdir())
-    found = f"{len(others)} other entries such as {others[0]}" if others else "an empty folder"
-    return f"expected images ({', '.join(EXTENSIONS)}) of this class, found {_printable(found)}"
-
-
-def _printable(name: str) -> str:
-    """A name that any terminal and any JSON file can hold: bytes outside UTF-8 are spelled out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -109,7 +109,10 @@ def digest(*parts: str | bytes | NDArray[np.generic]) -> str:
     """SHA-256 (hex) over the parts, each preceded by its length so that no two lists collide."""
     total = hashlib.sha256()
     for part in parts:
-        content = os.fsencode(part) if isinstance(part, str) else bytes(part)
+        if isinstance(part, np.ndarray):
+            content = np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+        else:
+            content = memoryview(os.fsencode(part) if isinstance(part, str) else part)
         total.update(len(content).to_bytes(8, "little"))
         total.update(content)
     return total.hexdigest()

@@ -1,31 +1,59 @@
 """A part of a source, and the fixed held-out part of a source that has no split of its own."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnext.data import store
 from resnext.data.source import Encoded, Source, digest
 from resnext.errors import DataError
 
+_PLAIN = 100_000
+"""Up to so many indices are pickled; more are shared with other processes by a mapped file."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, eq=False)
 class Subset:
-    """The images of `whole` at `indices`, in that order."""
+    """The images of `whole` at `indices`, in that order.
+
+    Attributes:
+        whole: the source.
+        indices: positions in it.
+        named: class names that replace those of the whole, if any.
+        numbers: for every label of the whole, its label among `named`.
+    """
 
     whole: Source
     indices: NDArray[np.int64]
+    named: tuple[str, ...] | None = None
+    numbers: NDArray[np.int64] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if len(self.indices) <= _PLAIN:
+            return Subset, (self.whole, self.indices, self.named, self.numbers)
+        return _shared, (self.whole, self._stored, self.named, self.numbers)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """All classes of the whole, whether or not this part has an image of each."""
-        return self.whole.classes
+        return self.whole.classes if self.named is None else self.named
 
-    @property
+    @cached_property
     def labels(self) -> NDArray[np.int64]:
         """int64, one per image."""
-        return self.whole.labels[self.indices]
+        labels = self.whole.labels[self.indices]
+        return labels if self.numbers is None else self.numbers[labels]
+
+    @cached_property
+    def _stored(self) -> store.Table:
+        key = store.key("subset", digest(self.indices, self.labels))
+        return store.save(key, {}, {"indices": self.indices, "labels": self.labels})
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -44,7 +72,22 @@ class Subset:
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""
-        return digest(self.whole.fingerprint(), self.indices)
+        whole = self.whole.fingerprint()
+        if self.named is None:
+            return digest(whole, self.indices)
+        return digest(whole, self.indices, *self.named, self.labels)
+
+
+def _shared(
+    whole: Source,
+    table: store.Table,
+    named: tuple[str, ...] | None,
+    numbers: NDArray[np.int64] | None,
+) -> Subset:
+    """A subset whose arrays are the mapped file's."""
+    subset = Subset(whole, table.arrays["indices"], named, numbers)
+    subset.__dict__.update(labels=table.arrays["labels"], _stored=table)  # the cached properties
+    return subset
 
 
 def hold_out(source: Source, fraction: float) -> tuple[Subset, Subset]:
@@ -57,15 +100,22 @@ def hold_out(source: Source, fraction: float) -> tuple[Subset, Subset]:
         DataError: a class with fewer than 2 images, or none at all.
     """
     held = np.zeros(len(source), dtype=np.bool_)
-    for label, name in enumerate(source.classes):
-        members = np.flatnonzero(source.labels == label)
+    for label, members in enumerate(_members(source)):
         if len(members) < 2:
             raise DataError(
-                f"expected at least 2 images of class {name!r}, one to train on and one to hold out"
-                f" for validation, found {len(members)}"
+                f"expected at least 2 images of class {source.classes[label]!r}, one to train on"
+                f" and one to hold out for validation, found {len(members)}"
             )
         held[members[_chosen(len(members), fraction, label)]] = True
     return Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
+
+
+def _members(source: Source) -> Iterator[NDArray[np.int64]]:
+    """The images of each class, ascending; one sort, since there may be 22000 classes."""
+    order = np.argsort(source.labels, kind="stable")
+    bounds = np.searchsorted(source.labels[order], np.arange(len(source.classes) + 1))
+    for first, end in itertools.pairwise(bounds.tolist()):
+        yield order[first:end]
 
 
 def _chosen(count: int, fraction: float, label: int) -> NDArray[np.int64]:

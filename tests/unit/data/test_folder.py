@@ -186,7 +186,7 @@ def test_validation_that_is_the_training_folder(tmp_path: Path) -> None:
 
 
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
-    root = write_folder(tmp_path, {"a": 2, "b": 2})
+    root = write_folder(tmp_path, {"a": 3, "b": 2})
     (root / "a" / "1.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"a/1\.png: expected an image, found an empty file"):
         open_source(root).read(1)
@@ -195,8 +195,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     (root / "a" / "0.png").unlink()  # between opening and reading
     with pytest.raises(DataError, match=r"a/0\.png: expected an image, found no such file"):
         source.read(0)
-    with pytest.raises(DataError, match=r"a/0\.png"):
-        source.fingerprint()
+    assert open_source(root).fingerprint() != source.fingerprint()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
