@@ -1,4 +1,4 @@
-"""Colour augmentation and normalisation as one 3 x 4 affine map per image.
+"""Colour augmentation and normalisation as one affine map per image, computed where the images are.
 
 fb.resnet.torch blends brightness, contrast and saturation in random order without clipping, adds
 PCA lighting noise and normalises. All of it is affine in (R, G, B), and contrast's mean grey
@@ -7,108 +7,137 @@ Sources: fb.resnet.torch datasets/transforms.lua (ColorJitter, Lighting) and dat
 """
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-Floats = NDArray[np.float64]
-
-MEAN = np.array([0.485, 0.456, 0.406])
-STD = np.array([0.229, 0.224, 0.225])
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+GREY = (0.299, 0.587, 0.114)
 STRENGTH = 0.4
 LIGHTING = 0.1
-EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
-EIGENVECTORS = np.array(
-    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
-)
-GREY = np.array([0.299, 0.587, 0.114])
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+NUMBERS = 9
+"""Uniform numbers per image: three strengths (brightness, contrast, saturation), two for their
+order, four for lighting."""
 
 
-class Uniform(Protocol):
-    """A stream of random numbers."""
-
-    def uniform(self) -> float:
-        """The next one, in [0, 1)."""
-        ...
-
-
-def identity() -> Floats:
-    """The map that changes nothing, 3 x 4."""
-    return np.hstack([np.eye(3), np.zeros((3, 1))])
-
-
-def after(outer: Floats, inner: Floats) -> Floats:
-    """The map x -> outer(inner(x))."""
-    return np.hstack([outer[:, :3] @ inner[:, :3], outer[:, :3] @ inner[:, 3:] + outer[:, 3:]])
-
-
-def normalisation() -> Floats:
-    """(x - mean) / std of ImageNet, x in [0, 1]."""
-    return np.hstack([np.diag(1 / STD), (-MEAN / STD)[:, None]])
-
-
-def brightness(alpha: float) -> Floats:
-    """Blend with black: alpha x."""
-    return alpha * identity()
-
-
-def contrast(alpha: float, mean_grey: float) -> Floats:
-    """Blend with the mean grey of the image: alpha x + (1 - alpha) grey."""
-    return np.hstack([alpha * np.eye(3), np.full((3, 1), (1 - alpha) * mean_grey)])
-
-
-def saturation(alpha: float) -> Floats:
-    """Blend with the grey image: alpha x + (1 - alpha) (grey · x)."""
-    return np.hstack([alpha * np.eye(3) + (1 - alpha) * np.tile(GREY, (3, 1)), np.zeros((3, 1))])
-
-
-def jitter(draws: Uniform, means: Sequence[float] | Floats) -> Floats:
-    """Brightness, contrast and saturation in random order, each with alpha in 1 ± 0.4.
-
-    Uses five numbers of the stream: three alphas in that order, then two for the order.
+def normalised(images: Tensor, numbers: Tensor | None, *, unit: float) -> Tensor:
+    """Photos as a network sees them.
 
     Args:
-        draws: random numbers.
-        means: of the image's three channels, in [0, 1].
+        images: N x H x W x 3, uint8 or float32.
+        numbers: N x 9 in [0, 1) for jitter and lighting; None leaves the colours alone.
+        unit: the value of white, 255 for bytes.
+
+    Returns:
+        N x 3 x H x W float32 in channels-last memory.
     """
-    alphas = [1 + STRENGTH * (2 * draws.uniform() - 1) for _ in range(3)]
-    order = [0, 1, 2]
-    for last in (2, 1):  # Fisher-Yates
-        chosen = int(draws.uniform() * (last + 1))
-        order[last], order[chosen] = order[chosen], order[last]
-    total = identity()
-    for kind in order:
-        if kind == 0:
-            step = brightness(alphas[0])
-        elif kind == 1:
-            mean_grey = float(GREY @ (total[:, :3] @ np.asarray(means) + total[:, 3]))
-            step = contrast(alphas[1], mean_grey)
-        else:
-            step = saturation(alphas[2])
-        total = after(step, total)
+    count, height, width, _ = images.shape
+    values = images.to(torch.float32).reshape(count, height * width, 3)
+    total = normalisation(values)
+    if numbers is not None:
+        means = values.mean(1) / unit
+        total = after(total, paper_colour(numbers.to(means), means))
+    weight, shift = total[:, :, :3] / unit, total[:, :, 3]
+    if numbers is None:  # one diagonal map for all: no products between channels
+        scale = weight[0].diagonal()
+        found = values.mul_(scale) if images.dtype != torch.float32 else values * scale
+        found += shift[0]
+    else:
+        found = torch.baddbmm(shift[:, None], values, weight.transpose(1, 2))
+    return found.reshape(count, height, width, 3).permute(0, 3, 1, 2)
+
+
+def paper_colour(numbers: Tensor, means: Tensor) -> Tensor:
+    """Jitter, then lighting: N x 9 uniform numbers, N x 3 channel means in [0, 1] -> N x 3 x 4."""
+    return after(lighting(numbers[:, 5:9]), jitter(numbers[:, :5], means))
+
+
+def jitter(numbers: Tensor, means: Tensor) -> Tensor:
+    """Brightness, contrast and saturation in random order, each with alpha in 1 ± 0.4.
+
+    Args:
+        numbers: N x 5 in [0, 1): three strengths, two for the order (Fisher and Yates).
+        means: N x 3, of the images' channels, in [0, 1].
+    """
+    alphas = 1 + STRENGTH * (2 * numbers[:, :3] - 1)
+    order = _orders(numbers[:, 3:5])
+    total = identity(means)
+    for place in range(3):
+        grey = means.new_tensor(GREY)
+        mean_grey = ((total[:, :, :3] @ means[:, :, None])[..., 0] + total[:, :, 3]) @ grey
+        steps = torch.stack(
+            [
+                brightness(alphas[:, 0]),
+                contrast(alphas[:, 1], mean_grey),
+                saturation(alphas[:, 2]),
+            ]
+        )
+        total = after(steps[order[:, place], torch.arange(len(means))], total)
     return total
 
 
-def lighting(draws: Uniform) -> Floats:
-    """PCA noise of AlexNet, deviation 0.1: added to all pixels alike. Uses four numbers."""
-    alphas = LIGHTING * np.array(_normals(draws))
-    shift = EIGENVECTORS @ (alphas * EIGENVALUES)
-    return np.hstack([np.eye(3), shift[:, None]])
+def _orders(numbers: Tensor) -> Tensor:
+    """N x 2 uniform numbers -> N x 3, a permutation of 0, 1, 2 in each row."""
+    order = torch.arange(3, device=numbers.device).repeat(len(numbers), 1)
+    rows = torch.arange(len(numbers), device=numbers.device)
+    for column, last in enumerate((2, 1)):
+        chosen = (numbers[:, column] * (last + 1)).long().clamp_(max=last)
+        order[rows, chosen], order[rows, last] = order[rows, last], order[rows, chosen]
+    return order
 
 
-def _normals(draws: Uniform) -> list[float]:
-    """Three normal deviates by Box and Muller."""
-    found: list[float] = []
-    for _ in range(2):
-        radius = math.sqrt(-2 * math.log(1 - draws.uniform()))
-        angle = 2 * math.pi * draws.uniform()
-        found += [radius * math.cos(angle), radius * math.sin(angle)]
-    return found[:3]
+def brightness(alpha: Tensor) -> Tensor:
+    """Blend with black: alpha x."""
+    return alpha[:, None, None] * identity(alpha)
 
 
-def paper_colour(draws: Uniform, means: Sequence[float] | Floats) -> Floats:
-    """Jitter, lighting, normalisation: the paper's colour recipe for one image."""
-    jittered = jitter(draws, means)  # first, as it draws first
-    return after(normalisation(), after(lighting(draws), jittered))
+def contrast(alpha: Tensor, mean_grey: Tensor) -> Tensor:
+    """Blend with the mean grey of the image: alpha x + (1 - alpha) grey."""
+    total = brightness(alpha)
+    total[:, :, 3] = ((1 - alpha) * mean_grey)[:, None]
+    return total
+
+
+def saturation(alpha: Tensor) -> Tensor:
+    """Blend with the grey image: alpha x + (1 - alpha) (grey · x)."""
+    total = brightness(alpha)
+    total[:, :, :3] += (1 - alpha)[:, None, None] * alpha.new_tensor(GREY)
+    return total
+
+
+def lighting(numbers: Tensor) -> Tensor:
+    """PCA noise of AlexNet, deviation 0.1, added to all pixels alike: N x 4 numbers in [0, 1)."""
+    radius = torch.sqrt(-2 * torch.log1p(-numbers[:, 0::2]))
+    angle = 2 * math.pi * numbers[:, 1::2]
+    normals = torch.stack(
+        [radius[:, 0] * angle[:, 0].cos(), radius[:, 0] * angle[:, 0].sin(),
+         radius[:, 1] * angle[:, 1].cos()], dim=1
+    )  # fmt: skip
+    scaled = LIGHTING * normals * normals.new_tensor(EIGENVALUES)
+    total = identity(numbers)
+    total[:, :, 3] = scaled @ normals.new_tensor(EIGENVECTORS).T
+    return total
+
+
+def normalisation(like: Tensor) -> Tensor:
+    """(x - mean) / std of ImageNet, x in [0, 1], for each of the N images of `like`."""
+    mean, std = like.new_tensor(MEAN), like.new_tensor(STD)
+    total = identity(like) / std[:, None]
+    total[:, :, 3] = -mean / std
+    return total
+
+
+def identity(like: Tensor) -> Tensor:
+    """The map that changes nothing, N x 3 x 4, with N, dtype and device of `like`."""
+    return torch.eye(3, 4, dtype=like.dtype, device=like.device).repeat(len(like), 1, 1)
+
+
+def after(outer: Tensor, inner: Tensor) -> Tensor:
+    """The maps x -> outer(inner(x))."""
+    total = outer[:, :, :3] @ inner
+    total[:, :, 3] += outer[:, :, 3]
+    return total

@@ -1,13 +1,14 @@
-"""From a source and a profile to batches of tensors, in this process or in workers.
+"""From a source and a profile to batches of tensors, in this process, in workers or on threads.
 
-The workers change nothing but the speed: what a batch holds is a function of (seed, epoch, index),
-see `order.py`. A worker that dies or stalls is an error in seconds, never a hang.
+The number of workers changes nothing but the speed: what a batch holds is a function of (seed,
+epoch, index), see `order.py`. A worker that dies or stalls is an error in seconds, never a hang.
 """
 
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from resnext.data import order
+from resnext.data.making import Bad, Engine, Maker, NativeMaker, Raw, maker
 from resnext.data.order import Last
 from resnext.data.profiles import Profile
 from resnext.data.source import Source
@@ -26,11 +28,14 @@ from resnext.errors import DataError, ResourceError, UsageError
 STALL_SECONDS = 120.0
 """How long one batch may take before its worker counts as stuck."""
 
+BAD_LIMIT = 0.001
+"""The part of an epoch's images that may be replaced because they cannot be used."""
+
 _POLL_SECONDS = 1.0
 """How often the process that waits for a batch looks whether the workers are alive."""
 
 _AHEAD = 2
-"""Batches that each worker makes before they are asked for."""
+"""Batches that each worker, or the pool of threads, makes before they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,18 @@ def train_batches(
     last: Last = "keep",
     rank: int = 0,
     world: int = 1,
+    device: torch.device | str = "cpu",
+    engine: Engine = "auto",
+    bad_limit: float = BAD_LIMIT,
 ) -> "Batches":
     """The augmented, shuffled batches of one epoch, from image `start` of its order on.
 
     `batch_size` and `start` count the images of all ranks together, so that the epoch is the same
     for any number of ranks; rank r gets its share of each batch. With last="keep" the final batch
     may be smaller, on some ranks even empty.
+
+    An image that cannot be used is replaced by another one, chosen by (seed, epoch, index), listed
+    in `Batches.bad`, up to `bad_limit` of the epoch's images; 0 stops at the first.
 
     Raises:
         UsageError: sizes that do not fit together.
@@ -74,11 +85,17 @@ def train_batches(
     groups = order.training_batches(
         shuffled, batch_size=batch_size, start=start, last=last, rank=rank, world=world
     )
-    return Batches(
-        maker=_Maker(source=source, profile=profile, draws=_Draws(seed=seed, epoch=epoch)),
-        groups=groups,
-        workers=_checked(workers),
+    allowed = int(bad_limit * len(source))
+    made_by = maker(
+        source,
+        profile,
+        seed=seed,
+        epoch=epoch,
+        replace=allowed > 0,
+        engine=engine,
+        threads=_checked(workers),
     )
+    return Batches(maker=made_by, groups=groups, workers=workers, device=device, allowed=allowed)
 
 
 def evaluation_batches(
@@ -89,83 +106,102 @@ def evaluation_batches(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
+    device: torch.device | str = "cpu",
+    engine: Engine = "auto",
 ) -> "Batches":
     """Every image once over all ranks, in stored order, without padding, at any world size.
 
-    `batch_size` counts the images of this rank.
+    `batch_size` counts the images of this rank. An image that cannot be used is an error.
 
     Raises:
         UsageError: sizes that do not fit together.
     """
     groups = order.evaluation_batches(len(source), batch_size=batch_size, rank=rank, world=world)
-    maker = _Maker(source=source, profile=profile, draws=None)
-    return Batches(maker=maker, groups=groups, workers=_checked(workers))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Draws:
-    seed: int
-    epoch: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Maker(Dataset[Batch | DataError]):
-    """Makes a batch of given images; a copy of it is all that a worker process holds."""
-
-    source: Source
-    profile: Profile
-    draws: _Draws | None
-
-    def __getitem__(self, indices: NDArray[np.int64]) -> Batch | DataError:
-        """The batch, or what was wrong with an image: an exception would lose its one line."""
-        try:
-            return self.batch(indices)
-        except DataError as error:
-            return error
-
-    def batch(self, indices: NDArray[np.int64]) -> Batch:
-        side = self.profile.resolution
-        images = np.empty((len(indices), self.profile.channels, side, side), dtype=np.float32)
-        for position, index in enumerate(indices.tolist()):
-            images[position] = self._image(index).numpy()
-        labels = torch.from_numpy(self.source.labels[indices])
-        return Batch(torch.from_numpy(images), labels, torch.from_numpy(indices.copy()))
-
-    def _image(self, index: int) -> Tensor:
-        image = self.source.read(index)
-        try:
-            if self.draws is None:
-                return self.profile.evaluate(image)
-            draws = order.generator(seed=self.draws.seed, epoch=self.draws.epoch, index=index)
-            return self.profile.train(image, draws)
-        except DataError as error:
-            raise DataError(f"{self.source.describe(index)}: {error}") from error
+    made_by = maker(
+        source,
+        profile,
+        seed=None,
+        epoch=0,
+        replace=False,
+        engine=engine,
+        threads=_checked(workers),
+    )
+    return Batches(maker=made_by, groups=groups, workers=workers, device=device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batches:
     """An epoch's batches: has a length, can be iterated again, makes nothing before that.
 
+    Attributes:
+        maker: makes them.
+        groups: the images of each.
+        workers: processes, or threads of the native loader.
+        device: where they are wanted.
+        allowed: how many images may be replaced.
+        bad: those replaced so far in the latest iteration.
+
     Raises:
         DataError: while iterating, for an image that cannot be used; the message names it.
         ResourceError: while iterating, when a worker process died or is stuck.
     """
 
-    maker: _Maker
+    maker: Maker
     groups: Sequence[NDArray[np.int64]]
     workers: int
+    device: torch.device | str = "cpu"
+    allowed: int = 0
     stall_seconds: float = STALL_SECONDS
+    bad: list[Bad] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.workers == 0 or not self.groups:
-            return map(self.maker.batch, self.groups)
-        return self._from_workers()
+        for raw in self.raw():
+            yield Batch(raw.ready(self.device), raw.labels, raw.indices)
 
-    def _from_workers(self) -> Iterator[Batch]:
-        loader = DataLoader(
+    def raw(self) -> Iterator[Raw]:
+        """The batches before they are moved and normalised: photos as bytes."""
+        self.bad.clear()
+        if not self.groups:
+            made: Iterator[Raw] = iter(())
+        elif isinstance(self.maker, NativeMaker):
+            made = self._from_threads()
+        elif self.workers:
+            made = self._from_workers()
+        else:
+            made = map(self.maker.batch, self.groups)
+        for raw in made:
+            self._count(raw.bad)
+            yield raw
+
+    def _count(self, bad: Sequence[Bad]) -> None:
+        self.bad.extend(bad)
+        if len(self.bad) > self.allowed:
+            reasons = "; ".join(found.reason for found in self.bad[:3])
+            raise DataError(
+                f"expected at most {self.allowed} images that cannot be used, found "
+                f"{len(self.bad)}: {reasons}"
+            )
+
+    def _from_threads(self) -> Iterator[Raw]:
+        """Batches made ahead while the caller works; the native loader has threads of its own."""
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as feeder:
+            ahead: list[Future[Raw]] = []
+            try:
+                for group in self.groups:
+                    ahead.append(feeder.submit(self.maker.batch, group))
+                    if len(ahead) > _AHEAD:
+                        yield ahead.pop(0).result()
+                while ahead:
+                    yield ahead.pop(0).result()
+            finally:
+                for waiting in ahead:
+                    waiting.cancel()
+
+    def _from_workers(self) -> Iterator[Raw]:
+        loader: DataLoader[Any] = DataLoader(
             self.maker,
             batch_size=None,
             sampler=self.groups,
@@ -186,7 +222,7 @@ class Batches:
         finally:
             made._shutdown_workers()  # now, not when a traceback lets go of the iterator
 
-    def _next(self, made: Iterator[Batch | DataError], position: int) -> Any:
+    def _next(self, made: Iterator[Raw | DataError], position: int) -> Any:
         """The next batch; looks after the workers every few seconds while it waits."""
         deadline = time.monotonic() + self.stall_seconds
         while True:
@@ -215,7 +251,7 @@ class Batches:
 
 def _checked(workers: int) -> int:
     if workers < 0:
-        raise UsageError(f"expected 0 or more workers, got {workers}")
+        raise UsageError(f"expected 0 or more workers, found {workers}")
     return workers
 
 

@@ -6,6 +6,7 @@ is Philox, keyed by (seed, epoch): its counter's third word is the image and the
 so no two streams overlap (each may draw 2^128 times).
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,17 @@ from resnext.errors import UsageError
 
 Last = Literal["keep", "drop"]
 
-_ORDER, _AUGMENTATION = 0, 1
+_ORDER, _AUGMENTATION, _COLOUR, _REPLACEMENT = 0, 1, 3, 4
+"""Purposes of streams; 2 is that of `draws.py`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What the random draws for one image depend on, and nothing else."""
+
+    seed: int
+    epoch: int
+    index: int
 
 
 def permutation(count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -28,9 +39,21 @@ def permutation(count: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.argsort(bits, kind="stable").astype(np.int64, copy=False)
 
 
-def generator(*, seed: int, epoch: int, index: int) -> np.random.Generator:
+def generator(key: Key) -> np.random.Generator:
     """The random draws for one image in one epoch."""
-    return np.random.Generator(_philox(seed, epoch, index, _AUGMENTATION))
+    return np.random.Generator(_philox(key.seed, key.epoch, key.index, _AUGMENTATION))
+
+
+def colour_numbers(key: Key, count: int) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1) for the colour of one image, see `colour.py`."""
+    words = _philox(key.seed, key.epoch, key.index, _COLOUR).random_raw(count)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def replacement(key: Key, count: int, attempt: int) -> int:
+    """The image that stands in for one that cannot be read, at the given attempt from 0."""
+    words = _philox(key.seed, key.epoch, key.index, _REPLACEMENT).random_raw(attempt + 1)
+    return int(words[-1] % np.uint64(count))
 
 
 def training_batches(
@@ -48,13 +71,13 @@ def training_batches(
     _check_ranks(rank, world)
     if batch_size < 1 or batch_size % world:
         raise UsageError(
-            f"expected a batch size that {world} ranks can share evenly, got {batch_size}"
+            f"expected a batch size that {world} ranks can share evenly, found {batch_size}"
         )
     if not 0 <= start <= len(order):
-        raise UsageError(f"expected a start within the {len(order)} images, got {start}")
+        raise UsageError(f"expected a start within the {len(order)} images, found {start}")
     if last == "drop" and len(order) < batch_size:
         raise UsageError(
-            f"expected a batch size of at most the {len(order)} images, got {batch_size}:"
+            f"expected a batch size of at most the {len(order)} images, found {batch_size}:"
             " dropping the last partial batch would leave none"
         )
     remaining = order[start:]
@@ -76,7 +99,7 @@ def evaluation_batches(
     """
     _check_ranks(rank, world)
     if batch_size < 1:
-        raise UsageError(f"expected a batch size of at least 1, got {batch_size}")
+        raise UsageError(f"expected a batch size of at least 1, found {batch_size}")
     part = _share(np.arange(count, dtype=np.int64), rank, world)
     return [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
 
@@ -93,4 +116,4 @@ def _share(indices: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int6
 
 def _check_ranks(rank: int, world: int) -> None:
     if not 0 <= rank < world:
-        raise UsageError(f"expected a rank below the world size {world}, got {rank}")
+        raise UsageError(f"expected a rank below the world size {world}, found {rank}")

@@ -34,7 +34,7 @@ class DataRecord(_Record):
 
     name: str
     location: str
-    """What the user typed; how `evaluate` finds the images again."""
+    """`digits`, or an absolute path; how `evaluate` finds the images again."""
     fingerprint: str
     classes: tuple[str, ...]
 

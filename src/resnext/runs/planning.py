@@ -74,9 +74,9 @@ def plan(
         ResNextError: something asked for does not exist or does not fit.
     """
     if seed < 0:
-        raise UsageError(f"expected a seed of at least 0, got {seed}")
+        raise UsageError(f"expected a seed of at least 0, found {seed}")
     if workers is not None and workers < 0:
-        raise UsageError(f"expected 0 or more workers, got {workers}")
+        raise UsageError(f"expected 0 or more workers, found {workers}")
     where = resolve_device(device)
     wanted = recipe(recipe_name) if isinstance(recipe_name, str) else recipe_name
     named = resnext.spec(network) if network is not None else None
@@ -92,7 +92,7 @@ def plan(
         profile=seen,
         seed=seed,
         device=where,
-        workers=usual.workers if workers is None else workers,
+        workers=usual_workers(seen) if workers is None else workers,
         name=f"{resnext.identifier(named)}-{opened.name}-seed{seed}",
     )
 
@@ -103,16 +103,20 @@ class Choice:
 
     network: str
     recipe: str
-    workers: int
+
+
+def usual_workers(seen: Profile) -> int:
+    """Processes that prepare images: none for small pictures, which are ready at once."""
+    return 0 if seen.resolution <= 32 else min(8, _cores() - 1)
 
 
 def usual_choice(data: DataSet, seen: Profile) -> Choice:
     """By the data: digits, pictures of 32 x 32, photos. All modest: they are for a first look."""
     if data.name == "digits":
-        return Choice("ResNeXt-11 (4x8d, CIFAR)", "digits", 0)
+        return Choice("ResNeXt-11 (4x8d, CIFAR)", "digits")
     if seen.resolution <= 32:
-        return Choice("ResNeXt-29 (8x16d, CIFAR)", "cifar", 0)
-    return Choice("ResNeXt-50 (32x4d)", "small", min(8, _cores() - 1))
+        return Choice("ResNeXt-29 (8x16d, CIFAR)", "cifar")
+    return Choice("ResNeXt-50 (32x4d)", "small")
 
 
 def resolve_device(text: str | None) -> torch.device:
@@ -144,10 +148,16 @@ def data_record(data: DataSet) -> DataRecord:
     """What identifies a data set."""
     return DataRecord(
         name=data.name,
-        location=data.location,
+        location=lasting(data.location),
         fingerprint=data.fingerprint,
         classes=data.classes,
     )
+
+
+def lasting(location: str) -> str:
+    """A place that means the same from any folder."""
+    path = Path(location).expanduser()
+    return str(path.absolute()) if location != "digits" and path.exists() else location
 
 
 def _profile(data: DataSet, resolution: int | None) -> Profile:
@@ -156,7 +166,7 @@ def _profile(data: DataSet, resolution: int | None) -> Profile:
         return usual
     if not usual.name.startswith("pil-"):
         raise UsageError(
-            f"expected resolution {usual.resolution} for {data.name}, got {resolution}"
+            f"expected resolution {usual.resolution} for {data.name}, found {resolution}"
         )
     return profile(f"pil-{resolution}")
 

@@ -1,7 +1,7 @@
 """Training and scoring with a run folder: the loop, the evaluation and the folder put together."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import zip_longest
@@ -11,13 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from resnext.data import DataSet, evaluation_batches, open_data, profile, train_batches
+from resnext.data import (
+    DataSet,
+    Source,
+    evaluation_batches,
+    open_data,
+    open_evaluation,
+    profile,
+    train_batches,
+)
 from resnext.data.loader import Batches
 from resnext.errors import CheckpointError, DataError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.model.network import build
 from resnext.runs.folder import DataRecord, EpochRecord, RunFolder
-from resnext.runs.planning import Plan, data_record, resolve_device, usual_choice
+from resnext.runs.planning import Plan, lasting, resolve_device, usual_workers
 from resnext.training.checkpoint import load_weights
 from resnext.training.loop import Epoch, Step, fit
 
@@ -87,28 +95,29 @@ def evaluate_run(
     Raises:
         CheckpointError: the folder or the weights are missing or damaged.
         DataError: the run's own images have changed since, or `data` has other classes.
+
+    Where `data` has no validation part and is not what the run was trained on, all its images are
+    scored.
     """
     folder = RunFolder.open(path)
     seen = profile(folder.record.profile)
     where = resolve_device(device)
     model = load_model(folder, where)
-    opened, own = _data_of(folder, data)
+    images, scored, own = _images_of(folder, data)
     batches = evaluation_batches(
-        opened.validation,
+        images,
         seen,
         batch_size=folder.record.recipe.batch_size,
-        workers=usual_choice(opened, seen).workers if workers is None else workers,
+        workers=usual_workers(seen) if workers is None else workers,
     )
-    for progress in evaluate(
-        model, batches, samples=len(opened.validation), profile=seen.name, device=where
-    ):
+    for progress in evaluate(model, batches, samples=len(images), profile=seen.name, device=where):
         if isinstance(progress, Part):
             yield progress
         else:
             yield Evaluation(
                 run=path,
                 network=folder.record.network,
-                data=data_record(opened),
+                data=scored,
                 own_data=own,
                 scores=progress,
             )
@@ -176,30 +185,50 @@ def _epoch_record(trained: Epoch, scores: Scores) -> EpochRecord:
     )
 
 
-def _data_of(folder: RunFolder, given: str | Path | DataSet | None) -> tuple[DataSet, bool]:
-    """The images to score on, and whether they are the run's own."""
-    record = folder.record.data
-    wanted = record.location if given is None else given
-    data = wanted if isinstance(wanted, DataSet) else open_data(wanted)
-    own = data.fingerprint == record.fingerprint
-    if given is None and not own:
+def _images_of(
+    folder: RunFolder, given: str | Path | DataSet | None
+) -> tuple[Source, DataRecord, bool]:
+    """The images to score on, what they are, and whether the run was validated on them."""
+    run = folder.record.data
+    data = _whole_set(run, run.location if given is None else given)
+    if data is not None and data.fingerprint == run.fingerprint:
+        return data.validation, run, True
+    if given is None:
         raise DataError(
-            f"{record.location} has changed since {folder.path}: expected fingerprint "
-            f"{record.fingerprint[:12]}…, found {data.fingerprint[:12]}…; to score on it as it is "
-            f"now, say --data {record.location}"
+            f"{run.location} has changed since {folder.path}: expected the images it saw, found "
+            f"others; to score on them as they are now, say --data {run.location}"
         )
-    if data.classes != record.classes:
+    images = data.validation if data is not None else open_evaluation(str(given))
+    where = given.location if isinstance(given, DataSet) else str(given)
+    if images.classes != run.classes:
         raise DataError(
-            f"expected the {len(record.classes)} classes of {folder.path}, found "
-            f"{len(data.classes)} in {data.location}: {_first_difference(record, data)}"
+            f"expected the {len(run.classes)} classes of {folder.path}, found "
+            f"{len(images.classes)} in {where}: {_first_difference(run.classes, images.classes)}"
         )
-    return data, own
+    record = DataRecord(
+        name=Path(where).absolute().stem,
+        location=where,
+        fingerprint=images.fingerprint(),
+        classes=images.classes,
+    )
+    return images, record, False
 
 
-def _first_difference(record: DataRecord, data: DataSet) -> str:
-    pairs = zip_longest(record.classes, data.classes)
-    at, (ours, theirs) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
-    return f"class {at} is {theirs!r} instead of {ours!r}"
+def _whole_set(run: DataRecord, location: str | Path | DataSet) -> DataSet | None:
+    """The data set if the run was trained at this place: what it learned from is not scored.
+
+    Any other place is only scored, and need not hold anything to train on.
+    """
+    if isinstance(location, DataSet):
+        return location
+    same = lasting(str(location)) == run.location
+    return open_data(location) if same else None
+
+
+def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    pairs = zip_longest(ours, theirs)
+    at, (expected, found) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+    return f"class {at} is {found!r} instead of {expected!r}"
 
 
 def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:

@@ -64,7 +64,7 @@ class Recipe(BaseModel):
             UsageError: `epochs` is not positive.
         """
         if epochs < 1:
-            raise UsageError(f"expected a positive number of epochs, got {epochs}")
+            raise UsageError(f"expected a positive number of epochs, found {epochs}")
         scale = epochs / self.epochs
         return self.model_copy(
             update={

@@ -214,7 +214,7 @@ def test_leaving_an_epoch_early_ends_the_workers() -> None:
 
 
 def test_a_negative_number_of_workers_is_refused() -> None:
-    with pytest.raises(UsageError, match="expected 0 or more workers, got -1"):
+    with pytest.raises(UsageError, match="expected 0 or more workers, found -1"):
         epoch_of(Faulty(), workers=-1)
 
 

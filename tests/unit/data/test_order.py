@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnext.data.order import evaluation_batches, generator, permutation, training_batches
+from resnext.data.order import (
+    Key,
+    evaluation_batches,
+    generator,
+    permutation,
+    training_batches,
+)
 from resnext.errors import UsageError
 
 counts = st.integers(0, 300)
@@ -44,12 +50,12 @@ def test_the_order_is_uniform() -> None:
 def test_images_and_epochs_draw_from_different_streams() -> None:
     keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 2**40)]
     draws = {
-        float(generator(seed=seed, epoch=epoch, index=index).random())
+        float(generator(Key(seed=seed, epoch=epoch, index=index)).random())
         for seed, epoch, index in keys
     }
     assert len(draws) == len(keys)
-    again = generator(seed=0, epoch=1, index=0).random()
-    assert again == generator(seed=0, epoch=1, index=0).random()
+    again = generator(Key(seed=0, epoch=1, index=0)).random()
+    assert again == generator(Key(seed=0, epoch=1, index=0)).random()
 
 
 worlds = st.integers(1, 5)
@@ -116,12 +122,12 @@ def test_evaluation_of_50001_images(world: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "expected a batch size that 1 ranks can share evenly, got 0"),
-        ({"batch_size": 3, "world": 2}, "that 2 ranks can share evenly, got 3"),
-        ({"start": 11}, "expected a start within the 10 images, got 11"),
-        ({"start": -1}, "got -1"),
-        ({"rank": 1}, "expected a rank below the world size 1, got 1"),
-        ({"rank": -1}, "got -1"),
+        ({"batch_size": 0}, "expected a batch size that 1 ranks can share evenly, found 0"),
+        ({"batch_size": 3, "world": 2}, "that 2 ranks can share evenly, found 3"),
+        ({"start": 11}, "expected a start within the 10 images, found 11"),
+        ({"start": -1}, "found -1"),
+        ({"rank": 1}, "expected a rank below the world size 1, found 1"),
+        ({"rank": -1}, "found -1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments: dict[str, int], message: str) -> None:
@@ -131,5 +137,5 @@ def test_sizes_that_do_not_fit_are_refused(arguments: dict[str, int], message: s
 
 
 def test_evaluation_refuses_a_batch_of_nothing() -> None:
-    with pytest.raises(UsageError, match="at least 1, got 0"):
+    with pytest.raises(UsageError, match="at least 1, found 0"):
         evaluation_batches(10, batch_size=0, rank=0, world=1)

@@ -1,9 +1,11 @@
 """Torch7's resampling and colour recipe against literal re-tellings of the original code."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -85,16 +87,6 @@ def test_odd_margins_are_larger_at_the_top_left():
     assert cropped[0, 0, 0] == image[2, 1, 0]  # ceil(3 / 2), ceil(2 / 2)
 
 
-class Stream:
-    def __init__(self, seed: int) -> None:
-        self.random = np.random.default_rng(seed)
-        self.drawn: list[float] = []
-
-    def uniform(self) -> float:
-        self.drawn.append(float(self.random.random()))
-        return self.drawn[-1]
-
-
 def literal_colour(image: NDArray, drawn: list[float]) -> NDArray:
     """transforms.lua on H x W x 3 in [0, 1]: ColorJitter, Lighting, ColorNormalize."""
 
@@ -132,29 +124,56 @@ def literal_colour(image: NDArray, drawn: list[float]) -> NDArray:
 
 @given(st.integers(0, 2**32 - 1))
 def test_one_affine_map_is_the_whole_colour_recipe(seed: int):
-    image = np.random.default_rng(seed).random((5, 4, 3))
-    stream = Stream(seed)
-    found = colour.paper_colour(stream, image.mean((0, 1)))
-    assert len(stream.drawn) == 9
-    applied = image @ found[:, :3].T + found[:, 3]
-    # Values up to 10, double precision: measured 4.4e-15 over 3,000 seeds.
-    np.testing.assert_allclose(applied, literal_colour(image.copy(), stream.drawn), atol=5e-14)
+    random = np.random.default_rng(seed)
+    images, numbers = random.random((3, 5, 4, 3)), random.random((3, colour.NUMBERS))
+    means = torch.from_numpy(images.mean((1, 2)))
+    total = colour.paper_colour(torch.from_numpy(numbers), means)
+    total = colour.after(colour.normalisation(means), total).numpy()
+    applied = np.einsum("nhwc,ndc->nhwd", images, total[:, :, :3]) + total[:, None, None, :, 3]
+    for found, image, drawn in zip(applied, images, numbers, strict=True):
+        # Values up to 10, double precision: measured 5e-15 over 3,000 seeds.
+        np.testing.assert_allclose(found, literal_colour(image.copy(), list(drawn)), atol=5e-14)
+
+
+@pytest.mark.parametrize("jitter", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_batches_are_normalised_in_float32(dtype: type, jitter: bool):
+    random = np.random.default_rng(0)
+    unit = 255.0 if dtype == np.uint8 else 1.0
+    images = (random.random((4, 9, 7, 3)) * unit).astype(dtype)
+    numbers = random.random((4, colour.NUMBERS)) if jitter else None
+    before = images.copy()
+    found = colour.normalised(
+        torch.from_numpy(images),
+        None if numbers is None else torch.from_numpy(numbers),
+        unit=unit,
+    )
+    np.testing.assert_array_equal(images, before)
+    assert found.shape == (4, 3, 9, 7)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for i, image in enumerate(images / unit):
+        if numbers is None:
+            expected = (image - np.array(colour.MEAN)) / np.array(colour.STD)
+        else:
+            expected = literal_colour(image.copy(), list(numbers[i]))
+        # Values up to 4 in float32: measured 1.5e-6.
+        np.testing.assert_allclose(found[i].permute(1, 2, 0).numpy(), expected, atol=1.5e-5)
 
 
 def test_all_orders_of_jitter_come_up_equally_often():
-    counts: dict[tuple[bool, ...], int] = {}
-    for seed in range(3000):
-        drawn = Stream(seed)
-        colour.jitter(drawn, [0.5, 0.4, 0.3])
-        second, first = int(drawn.drawn[3] * 3), int(drawn.drawn[4] * 2)
-        counts[second, first] = counts.get((second, first), 0) + 1
-    assert len(counts) == 6
+    numbers = torch.rand(3000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    orders = [tuple(row) for row in colour._orders(numbers).tolist()]
+    counts = {order: orders.count(order) for order in set(orders)}
+    assert sorted(counts) == sorted(itertools.permutations(range(3)))
     # Binomial: 500 expected, deviation 20.4; five of them.
     assert all(abs(count - 500) < 102 for count in counts.values())
 
 
 def test_lighting_has_the_published_deviation():
-    shifts = np.array([colour.lighting(Stream(seed))[:, 3] for seed in range(4000)])
-    expected = np.sqrt(((colour.EIGENVECTORS * colour.EIGENVALUES) ** 2).sum(1)) * 0.1
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.rand(4000, 4, dtype=torch.float64, generator=generator)
+    shifts = colour.lighting(numbers)[:, :, 3].numpy()
+    scaled = np.array(colour.EIGENVECTORS) * np.array(colour.EIGENVALUES)
+    expected = np.sqrt((scaled**2).sum(1)) * 0.1
     # Standard error of a deviation over n draws: 1 / sqrt(2n) of it; five of them.
     np.testing.assert_allclose(shifts.std(0), expected, rtol=5 / math.sqrt(2 * 4000))

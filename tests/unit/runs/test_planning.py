@@ -26,7 +26,7 @@ def test_what_is_not_said_follows_from_the_data(sides):
 
 def test_another_resolution_is_for_photos(sides):
     assert plan(replace(sides, name="photos"), resolution=64).profile.name == "pil-64"
-    with pytest.raises(UsageError, match="expected resolution 8 for digits, got 64"):
+    with pytest.raises(UsageError, match="expected resolution 8 for digits, found 64"):
         plan(sides, resolution=64)
     assert plan(sides, resolution=8).profile.name == "digits"
 
@@ -36,8 +36,8 @@ def test_another_resolution_is_for_photos(sides):
     [
         ({"recipe_name": "digit"}, UsageError, "unknown recipe 'digit'.*did you mean 'digits'"),
         ({"network": "ResNext-50 (32y4d)"}, NotationError, "32y4d"),
-        ({"epochs": 0}, UsageError, "positive number of epochs, got 0"),
-        ({"seed": -1}, UsageError, "a seed of at least 0, got -1"),
+        ({"epochs": 0}, UsageError, "positive number of epochs, found 0"),
+        ({"seed": -1}, UsageError, "a seed of at least 0, found -1"),
         ({"device": "gpu"}, UsageError, "unknown device 'gpu'; expected cpu, cuda"),
         ({"device": "meta"}, UsageError, "unknown device 'meta'"),
         ({"device": "cpu:1"}, ResourceError, "no device 'cpu:1' here: found 1 of kind cpu"),

@@ -107,7 +107,7 @@ def test_data_that_changed_is_refused_unless_it_is_named(run, sides, monkeypatch
         list(evaluate_run(run.path))
     *_, result = evaluate_run(run.path, "digits")
     assert not result.own_data
-    assert result.data.fingerprint == changed.fingerprint != sides.fingerprint
+    assert result.data.fingerprint == changed.validation.fingerprint() != sides.fingerprint
 
 
 def renamed(sides, classes):

@@ -1,0 +1,271 @@
+"""One batch of given images, made in this process: by Pillow, or by the native loader where it can.
+
+What an image becomes is a function of (seed, epoch, index) and of the engine; engines agree to two
+grey levels where their filter is the same.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from resnext.data import colour, native, order
+from resnext.data.order import Key
+from resnext.data.photos import Photo
+from resnext.data.profiles import Profile
+from resnext.data.source import Encoded, Source
+from resnext.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Engine = Literal["auto", "native", "pillow"]
+
+_ATTEMPTS = 16
+"""Images that may stand in for one that cannot be read, before the data counts as broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """An image that could not be used, and the one that stood in for it."""
+
+    index: int
+    reason: str
+    replacement: int
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A batch as it leaves the makers: small pictures ready, photos still bytes.
+
+    Attributes:
+        images: N x C x H x W float32, ready; or N x H x W x 3 photos of `unit` for white.
+        labels: N, int64.
+        indices: N, int64, the images' positions in their source.
+        numbers: N x 9, the draws for the photos' colours; None leaves them alone.
+        unit: None for images that are ready.
+        bad: images of this batch that were replaced.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    numbers: Tensor | None
+    unit: float | None
+    bad: tuple[Bad, ...]
+
+    def ready(self, device: torch.device | str) -> Tensor:
+        """N x C x H x W float32 on the device; photos travel there as bytes."""
+        images = self.images.to(device, non_blocking=True)
+        if self.unit is None:
+            return images
+        numbers = None if self.numbers is None else self.numbers.to(device, non_blocking=True)
+        return colour.normalised(images, numbers, unit=self.unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maker(Dataset[Any]):
+    """Makes batches; a copy of it is all that a worker process holds.
+
+    Attributes:
+        source: the images.
+        profile: what is done to them.
+        seed: of the draws; None for evaluation, which draws nothing.
+        epoch: likewise.
+        replace: whether another image stands in for one that cannot be used; otherwise that is an
+            error.
+    """
+
+    source: Source
+    profile: Profile
+    seed: int | None
+    epoch: int
+    replace: bool
+
+    def __getitem__(self, indices: NDArray[np.int64]) -> Raw | DataError:
+        """The batch, or what was wrong with an image: an exception would lose its one line."""
+        try:
+            return self.batch(indices)
+        except DataError as error:
+            return error
+
+    def batch(self, indices: NDArray[np.int64]) -> Raw:
+        """The images at these positions of the source.
+
+        Raises:
+            DataError: one cannot be used, and none may stand in for it.
+        """
+        images = self._empty(len(indices))
+        return self._filled(images, indices, range(len(indices)))
+
+    def _empty(self, count: int) -> NDArray[np.generic]:
+        side, view = self.profile.resolution, self.profile.view
+        if not isinstance(view, Photo):
+            return np.empty((count, self.profile.channels, side, side), dtype=np.float32)
+        kind = np.float32 if view.exact_floats else np.uint8
+        return np.empty((count, side, side, 3), dtype=kind)
+
+    def _filled(
+        self, images: NDArray[np.generic], indices: NDArray[np.int64], places: Sequence[int]
+    ) -> Raw:
+        """The batch, with the images at `places` made here, one by one."""
+        used = indices.copy()
+        bad: list[Bad] = []
+        for place in places:
+            images[place] = self._image(int(indices[place]), bad)
+            if bad and bad[-1].index == indices[place]:
+                used[place] = bad[-1].replacement
+        numbers = None
+        if self.profile.changes_colours and self.seed is not None:
+            rows = [order.colour_numbers(self._key(int(i)), colour.NUMBERS) for i in indices]
+            numbers = torch.from_numpy(np.array(rows).reshape(-1, colour.NUMBERS))
+        return Raw(
+            images=torch.from_numpy(images),
+            labels=torch.from_numpy(self.source.labels[used]),
+            indices=torch.from_numpy(used),
+            numbers=numbers,
+            unit=self.profile.unit,
+            bad=tuple(bad),
+        )
+
+    def _image(self, index: int, bad: list[Bad]) -> NDArray[np.generic]:
+        """The image, or the first one that can stand in for it."""
+        try:
+            return self._made(index, index)
+        except DataError as error:
+            if not self.replace:
+                raise
+            reason = str(error)
+        for attempt in range(_ATTEMPTS):
+            other = order.replacement(self._key(index), len(self.source), attempt)
+            try:
+                made = self._made(other, index)
+            except DataError:
+                continue
+            bad.append(Bad(index, reason, other))
+            return made
+        raise DataError(f"expected images that can be read, found {_ATTEMPTS} bad ones: {reason}")
+
+    def _made(self, index: int, drawn_as: int) -> NDArray[np.generic]:
+        """One image under the draws of the place that it takes."""
+        image = self.source.read(index)
+        view = self.profile.view
+        key = None if self.seed is None else self._key(drawn_as)
+        try:
+            return view.evaluate(image) if key is None else view.train(image, key)
+        except DataError as error:
+            raise DataError(f"{self.source.describe(index)}: {error}") from error
+
+    def _key(self, index: int) -> Key:
+        return Key(seed=self.seed or 0, epoch=self.epoch, index=index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeMaker(Maker):
+    """`Maker` on the threads of the native loader; what that refuses is made by Pillow."""
+
+    threads: int
+
+    @cached_property
+    def _loader(self) -> native.NativeLoader:
+        return native.NativeLoader(threads=self.threads)
+
+    @cached_property
+    def _files(self) -> "_OpenFiles":
+        return _OpenFiles()
+
+    def batch(self, indices: NDArray[np.int64]) -> Raw:
+        """See `Maker.batch`."""
+        view = self.profile.view
+        assert isinstance(view, Photo)
+        images = np.empty((len(indices), view.side, view.side, 3), dtype=np.uint8)
+        encoded = [self._files.part(self.source.encoded(i)) for i in indices.tolist()]
+        loaded = self._loader.load(
+            encoded,
+            self._cutting(view, indices),
+            side=view.side,
+            resample="bicubic" if view.filter == "bicubic" else "bilinear",
+            out=images,
+        )
+        # A file that libjpeg found damage in goes to Pillow too, which is strict about it.
+        doubtful = (loaded.outcomes["status"] != 0) | (loaded.outcomes["warnings"] != 0)
+        return self._filled(images, indices, np.flatnonzero(doubtful).tolist())
+
+    def _cutting(self, view: Photo, indices: NDArray[np.int64]) -> native.Cutting:
+        if self.seed is None:
+            return native.Central(rule=view.rule, resize=view.resize)
+        return native.Drawn(rule=view.rule, seed=self.seed, epoch=self.epoch, indices=indices)
+
+
+class _OpenFiles:
+    """Descriptors of the shards that images are parts of, opened once."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[Path, int] = {}
+
+    def part(self, found: Encoded | None) -> native.Encoded:
+        """Where the native loader finds the image; no bytes at all if it is not in a file."""
+        if found is None:
+            return b""
+        if found.data is not None:
+            return found.data
+        path = found.path
+        assert path is not None
+        if found.size < 0:
+            return path
+        if path not in self._descriptors:
+            self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        return native.FilePart(self._descriptors[path], found.offset, found.size)
+
+    def __del__(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+
+
+def why_not_native(source: Source, profile: Profile) -> str | None:
+    """Why Pillow makes these images; None if the native loader can."""
+    view = profile.view
+    if not isinstance(view, Photo) or view.filter not in ("bilinear", "bicubic"):
+        return f"profile {profile.name} is not made of antialiased crops of photos"
+    if source.encoded(0) is None:
+        return "the images are not in files"
+    return native.reason()
+
+
+def maker(
+    source: Source,
+    profile: Profile,
+    *,
+    seed: int | None,
+    epoch: int,
+    replace: bool,
+    engine: Engine,
+    threads: int,
+) -> Maker:
+    """The maker of an engine; ``auto`` takes the native one where it can.
+
+    Raises:
+        UsageError: ``native`` was asked for, and cannot make these images.
+    """
+    options: dict[str, Any] = {
+        "source": source,
+        "profile": profile,
+        "seed": seed,
+        "epoch": epoch,
+        "replace": replace,
+    }
+    if engine == "pillow":
+        return Maker(**options)
+    why = why_not_native(source, profile)
+    if why is None:
+        return NativeMaker(**options, threads=max(1, threads))
+    if engine == "native":
+        raise UsageError(f"expected images that the native loader can make, found: {why}")
+    return Maker(**options)

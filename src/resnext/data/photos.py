@@ -1,0 +1,130 @@
+"""Photos of any size: a crop, resized to one size; colour and normalisation as an affine map.
+
+Pixels stay uint8 until they are on the device that trains; only Torch7's own resampling makes float
+images, which do not fit into bytes.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from resnext.data import torch7
+from resnext.data.draws import Cut, Rule, train_cut
+from resnext.data.order import Key
+from resnext.data.pictures import Floats, Pixels, pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Filter = Literal["bilinear", "bicubic", "tensor", "torch7"]
+"""Pillow's filters with antialias; torchvision's on tensors; Torch's bicubic without antialias."""
+
+_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photo:
+    """How photos are prepared.
+
+    Attributes:
+        rule: whose random crop and whose rounding.
+        filter: how the crop is resized.
+        side: height and width of the result.
+        resize: the shorter side before the central crop of evaluation.
+        jitter: whether training changes colours (jitter and lighting of fb.resnet.torch).
+    """
+
+    rule: Rule
+    filter: Filter
+    side: int
+    resize: int
+    jitter: bool
+
+    @property
+    def exact_floats(self) -> bool:
+        """Whether the result does not fit into bytes."""
+        return self.filter == "torch7"
+
+    def train(self, image: Image.Image, key: Key) -> Pixels | Floats:
+        """Image -> S x S x 3, uint8; float32 in [0, 1] and a little beyond with Torch7's filter."""
+        cut = train_cut(
+            self.rule,
+            image.width,
+            image.height,
+            side=self.side,
+            seed=key.seed,
+            epoch=key.epoch,
+            index=key.index,
+        )
+        found: Pixels | Floats
+        if cut.beyond:
+            found = self._central(image, self.side)
+        else:
+            found = self._resized(_cropped(image, cut), self.side, self.side)
+        return found[:, ::-1] if cut.mirrored else found
+
+    def evaluate(self, image: Image.Image) -> Pixels | Floats:
+        """Image -> S x S x 3: the shorter side resized, then the centre."""
+        return self._central(image, self.resize)
+
+    @property
+    def unit(self) -> float:
+        """The value of white in the pixels made here."""
+        return 1.0 if self.exact_floats else 255.0
+
+    def _central(self, image: Image.Image, shorter: int) -> Pixels | Floats:
+        if self.filter == "torch7":
+            return torch7.center_crop(torch7.scale_shorter(_unit(image), shorter), self.side)
+        width, height = _resized_size(self.rule, image.width, image.height, shorter)
+        resized = self._resized(image, width, height)
+        left, top = (_offset(self.rule, length, self.side) for length in (width, height))
+        return resized[top : top + self.side, left : left + self.side]
+
+    def _resized(self, image: Image.Image, width: int, height: int) -> Pixels | Floats:
+        if self.filter == "torch7":
+            return torch7.scale_bicubic(_unit(image), height, width)
+        if self.filter == "tensor":
+            return _tensor_resize(pixels(image, 3), width, height)
+        return pixels(_rgb(image).resize((width, height), _PILLOW[self.filter]), 3)
+
+
+def _cropped(image: Image.Image, cut: Cut) -> Image.Image:
+    left, top = int(cut.x), int(cut.y)
+    return image.crop((left, top, left + int(cut.width), top + int(cut.height)))
+
+
+def _resized_size(rule: Rule, width: int, height: int, shorter: int) -> tuple[int, int]:
+    if rule == "torch7":
+        return torch7.scaled_size(width, height, shorter)
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
+
+
+def _offset(rule: Rule, length: int, side: int) -> int:
+    margin = length - side
+    return -(-margin // 2) if rule == "torch7" else round(margin / 2)
+
+
+def _tensor_resize(picture: Pixels, width: int, height: int) -> Pixels:
+    """As torchvision resizes a uint8 tensor: bilinear with antialias."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1).unsqueeze(0)
+    resized = torch.nn.functional.interpolate(
+        tensor, (height, width), mode="bilinear", antialias=True, align_corners=False
+    )
+    found: NDArray[np.uint8] = resized.squeeze(0).permute(1, 2, 0).contiguous().numpy()
+    return found
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _unit(image: Image.Image) -> Floats:
+    """H x W x 3 in [0, 1], as Torch's image.load."""
+    return pixels(image, 3).astype(np.float32) / np.float32(255)
