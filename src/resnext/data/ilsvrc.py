@@ -84,7 +84,12 @@ def is_flat(folder: Path) -> bool:
     except OSError:
         return False
     images = [entry for entry in entries if entry.name.lower().endswith(EXTENSIONS)]
-    return bool(images) and _IMAGE.fullmatch(min(images).name) is not None
+    return bool(images) and is_validation_image(min(images).name)
+
+
+def is_validation_image(name: str) -> bool:
+    """Whether a file is named as ILSVRC's validation images are."""
+    return _IMAGE.fullmatch(name) is not None
 
 
 def ground_truth(folder: Path) -> GroundTruth:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from resnext.data import cifar, folder, parquet
+from resnext.data import cifar, folder, parquet, tar
 from resnext.data.digits import HELD_OUT as DIGITS_HELD_OUT
 from resnext.data.digits import digits
 from resnext.data.source import DataSet, Source
@@ -17,9 +17,10 @@ def open_data(location: str | Path = "digits") -> DataSet:
     """The data set at a location, with a part to train on and a part to score on.
 
     Understood are the word `digits`; a folder that holds CIFAR-10 or CIFAR-100 as published; a
-    parquet file, or a folder of them with splits in their names; a folder of class folders, with or
-    without train/ and val/ above them. Without a split, a fixed fifth of each class is held out
-    (a quarter of the digits). A folder of the name digits is `./digits`.
+    parquet or tar file, or a folder of them with splits in their names; a folder of class folders,
+    with or without train/ and val/ above them; ILSVRC's folders with its flat val/. Without a
+    split, a fixed fifth of each class is held out (a quarter of the digits). A folder of the name
+    digits is `./digits`.
 
     Raises:
         DataError: nothing there, or nothing of these kinds; the message says what was found.
@@ -51,38 +52,53 @@ def open_evaluation(location: str | Path = "digits") -> Source:
     name = cifar.find(path)
     if name:
         return cifar.read(name, path)[1]
-    files = parquet.find(path)
     kept: Source | None
-    kept = parquet.read_validation(files, path) if files else folder.read_validation(path)
+    if files := parquet.find(path):
+        kept = parquet.read_validation(files, path)
+    elif files := tar.find(path):
+        kept = tar.read_validation(files, path)
+    else:
+        kept = folder.read_validation(path)
     return open_source(path) if kept is None else kept
 
 
 def open_source(location: str | Path) -> Source:
-    """All images at a location as one source, without a split: a parquet file or class folders.
+    """All images at a location as one source, without a split: parquet or tar files, or folders.
 
     Raises:
         DataError: as for `open_data`.
     """
     path = _existing(str(location))
-    files = parquet.find(path)
-    return parquet.read(files, path) if files else folder.read(path)
+    if files := parquet.find(path):
+        return parquet.read(files, path)
+    if files := tar.find(path):
+        return tar.read(files, path)
+    return folder.read(path)
 
 
 def _existing(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.exists():
         raise DataError(
-            f"expected data: the word digits, a folder or a .parquet file; found nothing at {text}"
+            "expected data: the word digits, a folder, a .parquet or .tar file;"
+            f" found nothing at {text}"
         )
-    if path.is_file() and not parquet.find(path):
-        raise DataError(f"{text}: expected a folder or a .parquet file, found another kind of file")
+    if path.is_file() and not parquet.find(path) and not tar.find(path):
+        raise DataError(
+            f"{text}: expected a folder, a .parquet or a .tar file, found another kind of file"
+        )
     return path
 
 
 def _parts(path: Path) -> tuple[Source, Source]:
-    files = parquet.find(path)
     train: Source
-    train, validation = parquet.read_parts(files, path) if files else folder.read_parts(path)
+    validation: Source | None
+    if files := parquet.find(path):
+        train, validation = parquet.read_parts(files, path)
+    elif files := tar.find(path):
+        train, validation = tar.read_parts(files, path)
+    else:
+        train, validation = folder.read_parts(path)
     if validation is not None:
         return train, validation
     try:
