@@ -100,12 +100,12 @@ def read_validation(location: Path) -> FolderSource | None:
     """
     location = ilsvrc.home(location)
     folders = {folder.name: folder for folder in _folders(location)}
-    if folders and not folders.keys() <= {"train", *_VALIDATION}:
-        return None
     if not folders:
         return _validation(location, None) if ilsvrc.is_flat(location) else None
     validation = _kept(folders)
-    return None if validation is None else _validation(validation, folders.get("train"))
+    if validation is None or not ("train" in folders or folders.keys() <= set(_VALIDATION)):
+        return None
+    return _validation(validation, folders.get("train"))
 
 
 def read(root: Path) -> FolderSource:
