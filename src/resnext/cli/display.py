@@ -13,14 +13,14 @@ from rich.progress import (
 )
 
 from resnext.evaluation.scores import Part
-from resnext.runs import EpochRecord, Evaluation
+from resnext.runs import BadImage, EpochRecord, Evaluation
 from resnext.training.loop import Step
 
 _COLUMNS = ("epoch", "rate", "loss", "train err", "val err", "val top-5", "img/s", "s")
 _LINE = "{:>9} {:>8} {:>7} {:>9} {:>7} {:>9} {:>7} {:>6}"
 
 
-def follow(records: Iterable[Step | Part | EpochRecord], epochs: int) -> None:
+def follow(records: Iterable[Step | Part | BadImage | EpochRecord], epochs: int) -> None:
     """Pull a training to its end and show it: errors in percent, losses in nats."""
     console = Console(highlight=False, soft_wrap=True)
     print(_LINE.format(*_COLUMNS), flush=True)
@@ -30,6 +30,10 @@ def follow(records: Iterable[Step | Part | EpochRecord], epochs: int) -> None:
             if isinstance(record, EpochRecord):
                 bar.console.print(epoch_line(record, epochs), markup=False)
                 bar.update(task, completed=record.epoch)
+            elif isinstance(record, BadImage):
+                bar.console.print(
+                    f"bad image, replaced: {record.reason}", markup=False, style="yellow"
+                )
             elif isinstance(record, Step):
                 done = record.epoch - 1 + record.step / record.steps
                 bar.update(task, completed=done, description=step_text(record, epochs))

@@ -42,6 +42,13 @@ def train(
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images in pixels, for photos.")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Preprocessing, such as torch7-224; one for the data.")
+    ] = None,
+    bad_limit: Annotated[
+        float,
+        typer.Option(help="Percent of an epoch's images that may be unreadable and replaced."),
+    ] = 0.1,
 ) -> None:
     """Train a network; without any option, a small one on handwritten digits in a minute."""
     started = time.perf_counter()
@@ -56,6 +63,8 @@ def train(
         device=device,
         workers=workers,
         resolution=resolution,
+        profile_name=profile,
+        bad_limit=bad_limit / 100,
     )
     folder = plan.create(out, sys.argv)
     _print_plan(plan, rescaled=epochs is not None)

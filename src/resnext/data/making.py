@@ -239,6 +239,11 @@ def why_not_native(source: Source, profile: Profile) -> str | None:
     return native.reason()
 
 
+def engine_for(source: Source, profile: Profile) -> Literal["native", "pillow"]:
+    """What ``auto`` means here."""
+    return "native" if why_not_native(source, profile) is None else "pillow"
+
+
 def maker(
     source: Source,
     profile: Profile,

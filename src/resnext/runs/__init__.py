@@ -9,11 +9,12 @@ for progress in train_run(decided, folder):
 ```
 """
 
-from resnext.runs.folder import DataRecord, EpochRecord, RunFolder, RunRecord, best
+from resnext.runs.folder import BadImage, DataRecord, EpochRecord, RunFolder, RunRecord, best
 from resnext.runs.planning import Plan, plan
 from resnext.runs.running import Evaluation, evaluate_run, load_model, train_run
 
 __all__ = [
+    "BadImage",
     "DataRecord",
     "EpochRecord",
     "Evaluation",

@@ -2,6 +2,7 @@
 
 run.json             what was asked for: enough to do it again
 metrics.jsonl        one line for every epoch
+bad-images.jsonl     one line for every image that could not be used, if there were any
 checkpoints/step-*/  the weights after the last epoch
 weights.safetensors  the weights after the best epoch
 """
@@ -23,6 +24,7 @@ from resnext.training.checkpoint import WEIGHTS, save_checkpoint, save_weights, 
 from resnext.training.recipe import Recipe
 
 RECORD, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
+BAD_IMAGES = "bad-images.jsonl"
 
 
 class _Record(BaseModel):
@@ -49,6 +51,8 @@ class RunRecord(_Record):
     recipe: Recipe
     data: DataRecord
     profile: str
+    engine: Literal["native", "pillow"]
+    """What decoded and resized the images; engines agree to two grey levels."""
     seed: int
     device: str
     threads: int
@@ -73,6 +77,15 @@ class EpochRecord(_Record):
     seconds: float
     """Of training alone."""
     images_per_second: float
+
+
+class BadImage(_Record):
+    """An image that could not be used in an epoch, and the one that stood in for it."""
+
+    epoch: int
+    image: str
+    reason: str
+    replacement: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +152,14 @@ class RunFolder:
             return [EpochRecord.model_validate_json(line) for line in lines]
         except ValidationError as error:
             raise CheckpointError(f"{file} is damaged: {_first_problem(error)}") from error
+
+    def note(self, bad: BadImage) -> None:
+        """Log an image that could not be used.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        _append(self.path / BAD_IMAGES, bad.model_dump_json())
 
     def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord, *, step: int) -> None:
         """Save an epoch: its checkpoint, its weights if they are the best so far, then its line.

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 import resnext
 from resnext.data import DataSet, Profile, default_profile, open_data, profile
+from resnext.data.loader import BAD_LIMIT
+from resnext.data.making import engine_for
 from resnext.errors import ResourceError, UsageError
 from resnext.runs.folder import DataRecord, RunFolder, RunRecord
 from resnext.runs.provenance import source_commit, versions
@@ -29,6 +32,8 @@ class Plan:
     seed: int
     device: torch.device
     workers: int
+    engine: Literal["native", "pillow"]
+    bad_limit: float
     name: str
 
     def create(self, out: Path | None = None, command: Sequence[str] = ()) -> RunFolder:
@@ -47,6 +52,7 @@ class Plan:
             recipe=self.recipe,
             data=data_record(self.data),
             profile=self.profile.name,
+            engine=self.engine,
             seed=self.seed,
             device=str(self.device),
             threads=torch.get_num_threads(),
@@ -67,21 +73,27 @@ def plan(
     device: str | None = None,
     workers: int | None = None,
     resolution: int | None = None,
+    profile_name: str | None = None,
+    bad_limit: float = BAD_LIMIT,
 ) -> Plan:
     """Decide a run: what is not said follows from the data.
+
+    `bad_limit` is the part of an epoch's images that may be replaced because they cannot be used.
 
     Raises:
         ResNextError: something asked for does not exist or does not fit.
     """
     if seed < 0:
         raise UsageError(f"expected a seed of at least 0, found {seed}")
+    if not 0 <= bad_limit <= 1:
+        raise UsageError(f"expected a limit of bad images from 0 to 1, found {bad_limit}")
     if workers is not None and workers < 0:
         raise UsageError(f"expected 0 or more workers, found {workers}")
     where = resolve_device(device)
     wanted = recipe(recipe_name) if isinstance(recipe_name, str) else recipe_name
     named = resnext.spec(network) if network is not None else None
     opened = data if isinstance(data, DataSet) else open_data(str(data))
-    seen = _profile(opened, resolution)
+    seen = _profile(opened, resolution, profile_name)
     usual = usual_choice(opened, seen)
     named = named or resnext.spec(usual.network)
     wanted = wanted or recipe(usual.recipe)
@@ -93,6 +105,8 @@ def plan(
         seed=seed,
         device=where,
         workers=usual_workers(seen) if workers is None else workers,
+        engine=engine_for(opened.train, seen),
+        bad_limit=bad_limit,
         name=f"{resnext.identifier(named)}-{opened.name}-seed{seed}",
     )
 
@@ -160,7 +174,14 @@ def lasting(location: str) -> str:
     return str(path.absolute()) if location != "digits" and path.exists() else location
 
 
-def _profile(data: DataSet, resolution: int | None) -> Profile:
+def _profile(data: DataSet, resolution: int | None, name: str | None) -> Profile:
+    if name is not None:
+        chosen = profile(name)
+        if resolution not in (None, chosen.resolution):
+            raise UsageError(
+                f"expected resolution {chosen.resolution} of {name}, found {resolution}"
+            )
+        return chosen
     usual = default_profile(data)
     if resolution in (None, usual.resolution):
         return usual

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -21,34 +20,55 @@ from resnext.data import (
     train_batches,
 )
 from resnext.data.loader import Batches
+from resnext.data.making import engine_for
 from resnext.errors import CheckpointError, DataError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.model.network import build
-from resnext.runs.folder import DataRecord, EpochRecord, RunFolder
+from resnext.runs.folder import BadImage, DataRecord, EpochRecord, RunFolder
 from resnext.runs.planning import Plan, lasting, resolve_device, usual_workers
 from resnext.training.checkpoint import load_weights
 from resnext.training.loop import Epoch, Step, fit
 
 
-def train_run(plan: Plan, folder: RunFolder) -> Iterator[Step | Part | EpochRecord]:
+def train_run(plan: Plan, folder: RunFolder) -> Iterator[Step | Part | BadImage | EpochRecord]:
     """Train, and after each epoch evaluate and save: nothing happens until the result is pulled.
 
-    Yields a `Step` or a `Part` (of the evaluation) from time to time and an `EpochRecord` for every
-    epoch, saved before it is yielded. Stopping in between loses the running epoch only.
+    Yields a `Step` or a `Part` (of the evaluation) from time to time, a `BadImage` for each image
+    that another one stood in for, and an `EpochRecord` for every epoch, saved before it is yielded.
+    Stopping in between loses the running epoch only.
     """
     # Always the grouped form: it is the fastest one, and what checkpoints hold.
     model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
     steps = 0
-    batches = partial(_train_batches, plan)
+    current = _train_batches(plan, 1)
+
+    def batches(epoch: int) -> Batches:
+        nonlocal current
+        current = _train_batches(plan, epoch)
+        return current
+
     for progress in fit(model, batches, plan.recipe, device=plan.device):
         if isinstance(progress, Step):
             yield progress
             continue
+        for bad in _bad_images(plan, progress.epoch, current):
+            folder.note(bad)
+            yield bad
         scores = yield from _validate(model, plan)
         epoch = _epoch_record(progress, scores)
-        steps += len(batches(progress.epoch))
+        steps += len(current)
         folder.keep(model.state_dict(), epoch, step=steps)
         yield epoch
+
+
+def _bad_images(plan: Plan, epoch: int, batches: Batches) -> Iterator[BadImage]:
+    for bad in batches.bad:
+        yield BadImage(
+            epoch=epoch,
+            image=plan.data.train.describe(bad.index),
+            reason=bad.reason,
+            replacement=plan.data.train.describe(bad.replacement),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +129,8 @@ def evaluate_run(
         seen,
         batch_size=folder.record.recipe.batch_size,
         workers=usual_workers(seen) if workers is None else workers,
+        device=where,
+        engine=engine_for(images, seen),
     )
     for progress in evaluate(model, batches, samples=len(images), profile=seen.name, device=where):
         if isinstance(progress, Part):
@@ -153,13 +175,21 @@ def _train_batches(plan: Plan, epoch: int) -> Batches:
         seed=plan.seed,
         epoch=epoch,
         workers=plan.workers,
+        device=plan.device,
+        engine=plan.engine,
+        bad_limit=plan.bad_limit,
     )
 
 
 def _validate(model: nn.Module, plan: Plan) -> Generator[Part, None, Scores]:
     images = plan.data.validation
     batches = evaluation_batches(
-        images, plan.profile, batch_size=plan.recipe.batch_size, workers=plan.workers
+        images,
+        plan.profile,
+        batch_size=plan.recipe.batch_size,
+        workers=plan.workers,
+        device=plan.device,
+        engine=plan.engine,
     )
     for progress in evaluate(
         model, batches, samples=len(images), profile=plan.profile.name, device=plan.device
