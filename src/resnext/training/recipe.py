@@ -120,17 +120,17 @@ def imagenet_100() -> Recipe:
 def digits() -> Recipe:
     """Handwritten digits in well under a minute on two processor cores; ours, not the paper's.
 
-    Small batches, one cosine after a short warm-up. Cost: 31 s of one core for the 15 epochs of
-    ResNeXt-11 (4x8d, CIFAR). Expect 1.0 % error on the held-out quarter, the mean of 3 seeds.
+    Small batches, one cosine after a short warm-up. Cost: 33 s of one core with ResNeXt-11 (4x8d,
+    CIFAR). Expect 1.0 % error on the held-out quarter after the last epoch (6 seeds: 0.2 to 1.8 %).
     """
     return Recipe(
         name="digits",
-        epochs=15,
-        batch_size=32,
-        learning_rate=0.05,
+        epochs=12,
+        batch_size=16,
+        learning_rate=0.015,
         decay="cosine",
         warmup_epochs=2,
-        weight_decay=5e-4,
+        weight_decay=1e-3,
     )
 
 
