@@ -130,11 +130,17 @@ typedef struct {
 
 /* At least `size` bytes, contents undefined; NULL without memory. */
 static void *reserve(Buffer *buffer, size_t size) {
+#ifdef __SANITIZE_ADDRESS__ /* exact and new each time, or it would not see a byte too far */
+    free(buffer->data);
+    buffer->data = malloc(size);
+    buffer->capacity = size;
+#else
     if (buffer->capacity >= size && buffer->data != NULL) return buffer->data;
     size_t capacity = (size + size / 4 + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
     free(buffer->data);
     buffer->data = aligned_alloc(ALIGNMENT, capacity);
     buffer->capacity = buffer->data == NULL ? 0 : capacity;
+#endif
     return buffer->data;
 }
 
@@ -618,10 +624,8 @@ static Status resize_rows(Worker *worker, Job *job, int64_t top, int64_t left) {
             JSAMPROW row = window + stride * (size_t)(have % taps);
             if (jpeg_read_scanlines(jpeg, &row, 1) != 1) return CORRUPT;
         }
-        for (int t = 0; t < taps; t++) { /* beyond the last row: any row, its weight is 0 */
-            int row = first + t < last ? first + t : last - 1;
-            sources[t] = window + stride * (size_t)(row % taps) + 4 * left;
-        }
+        for (int t = 0; t < taps; t++) /* beyond the last row: any row, its weight is 0 */
+            sources[t] = window + stride * (size_t)((first + t) % taps) + 4 * left;
         blend_rows(sources, weights + (size_t)y * (size_t)taps, taps, 4 * needed_pixels,
                    blended + 4 * columns->begin);
         finish_row(blended, columns, side, job->pixels + (size_t)y * (size_t)side * 3);
