@@ -10,7 +10,9 @@ from typing import Annotated, cast
 import typer
 
 from resnext import __version__
+from resnext.cli.benchmark import benchmark_app
 from resnext.cli.describe import describe
+from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
 from resnext.cli.solve import solve
 from resnext.cli.train import train
@@ -29,8 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for _command in (describe, solve, train, evaluate):
+for _command in (describe, solve, train, evaluate, doctor):
     app.command()(_command)
+app.add_typer(benchmark_app, name="benchmark")
 
 
 def _print_version(wanted: bool) -> None:

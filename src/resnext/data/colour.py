@@ -24,31 +24,39 @@ NUMBERS = 9
 order, four for lighting."""
 
 
-def normalised(images: Tensor, numbers: Tensor | None, *, unit: float) -> Tensor:
+def normalised(
+    images: Tensor, numbers: Tensor | None, *, unit: float, out: Tensor | None = None
+) -> Tensor:
     """Photos as a network sees them.
 
     Args:
         images: N x H x W x 3, uint8 or float32.
         numbers: N x 9 in [0, 1) for jitter and lighting; None leaves the colours alone.
         unit: the value of white, 255 for bytes.
+        out: where to write, as returned; new memory if None, whose first touch costs as much as
+            all the arithmetic.
 
     Returns:
-        N x 3 x H x W float32 in channels-last memory.
+        N x 3 x H x W float32.
     """
     count, height, width, _ = images.shape
-    values = images.to(torch.float32).reshape(count, height * width, 3)
-    total = normalisation(values)
+    planes = images.permute(0, 3, 1, 2).reshape(count, 3, height * width)
+    # On a CPU one image at a time, which stays in the cache: a third of the time of all at once.
+    step = 1 if images.device.type == "cpu" else max(count, 1)
+    parts = [slice(start, start + step) for start in range(0, count, step)]
+    means = torch.empty(count, 3, device=images.device)
     if numbers is not None:
-        means = values.mean(1) / unit
-        total = after(total, paper_colour(numbers.to(means), means))
-    weight, shift = total[:, :, :3] / unit, total[:, :, 3]
-    if numbers is None:  # one diagonal map for all: no products between channels
-        scale = weight[0].diagonal()
-        found = values.mul_(scale) if images.dtype != torch.float32 else values * scale
-        found += shift[0]
-    else:
-        found = torch.baddbmm(shift[:, None], values, weight.transpose(1, 2))
-    return found.reshape(count, height, width, 3).permute(0, 3, 1, 2)
+        for part in parts:
+            torch.mean(planes[part].to(torch.float32), 2, out=means[part])
+    total = normalisation(means)
+    if numbers is not None:
+        total = after(total, paper_colour(numbers.to(means), means / unit))
+    weight, shift = total[:, :, :3] / unit, total[:, :, 3:]
+    found = planes.new_empty(planes.shape, dtype=torch.float32) if out is None else out
+    found = found.view(planes.shape)
+    for part in parts:
+        torch.baddbmm(shift[part], weight[part], planes[part].to(torch.float32), out=found[part])
+    return found.view(count, 3, height, width)
 
 
 def paper_colour(numbers: Tensor, means: Tensor) -> Tensor:

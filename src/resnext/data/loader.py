@@ -68,6 +68,7 @@ def train_batches(
     device: torch.device | str = "cpu",
     engine: Engine = "auto",
     bad_limit: float = BAD_LIMIT,
+    reuse: bool = False,
 ) -> "Batches":
     """The augmented, shuffled batches of one epoch, from image `start` of its order on.
 
@@ -95,7 +96,14 @@ def train_batches(
         engine=engine,
         threads=_checked(workers),
     )
-    return Batches(maker=made_by, groups=groups, workers=workers, device=device, allowed=allowed)
+    return Batches(
+        maker=made_by,
+        groups=groups,
+        workers=workers,
+        device=device,
+        allowed=allowed,
+        reuse=reuse,
+    )
 
 
 def evaluation_batches(
@@ -139,6 +147,8 @@ class Batches:
         workers: processes, or threads of the native loader.
         device: where they are wanted.
         allowed: how many images may be replaced.
+        reuse: whether a batch of photos may lie where the one before lay, for callers that are done
+            with that: new memory costs as much as filling it.
         bad: those replaced so far in the latest iteration.
 
     Raises:
@@ -151,6 +161,7 @@ class Batches:
     workers: int
     device: torch.device | str = "cpu"
     allowed: int = 0
+    reuse: bool = False
     stall_seconds: float = STALL_SECONDS
     bad: list[Bad] = field(default_factory=list)
 
@@ -158,8 +169,13 @@ class Batches:
         return len(self.groups)
 
     def __iter__(self) -> Iterator[Batch]:
+        memory: Tensor | None = None
         for raw in self.raw():
-            yield Batch(raw.ready(self.device), raw.labels, raw.indices)
+            fits = memory is not None and len(memory) == len(raw.labels)
+            images = raw.ready(self.device, out=memory if fits else None)
+            if self.reuse:
+                memory = images
+            yield Batch(images, raw.labels, raw.indices)
 
     def raw(self) -> Iterator[Raw]:
         """The batches before they are moved and normalised: photos as bytes."""

@@ -61,13 +61,13 @@ class Raw:
     unit: float | None
     bad: tuple[Bad, ...]
 
-    def ready(self, device: torch.device | str) -> Tensor:
-        """N x C x H x W float32 on the device; photos travel there as bytes."""
+    def ready(self, device: torch.device | str, out: Tensor | None = None) -> Tensor:
+        """N x C x H x W float32 on the device, in `out` if given; photos travel there as bytes."""
         images = self.images.to(device, non_blocking=True)
         if self.unit is None:
             return images
         numbers = None if self.numbers is None else self.numbers.to(device, non_blocking=True)
-        return colour.normalised(images, numbers, unit=self.unit)
+        return colour.normalised(images, numbers, unit=self.unit, out=out)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Which code ran, and on what: the parts whose version may move a number."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -20,6 +21,29 @@ def versions() -> dict[str, str]:
         "torch": str(torch.__version__),
     }
     return found | {package: version(package) for package in ("torchvision", "numpy", "pillow")}
+
+
+def machine() -> str:
+    """Processor, cores that this process may use, memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores{_memory()}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _memory() -> str:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return ""
+    return f", {total / 2**30:.0f} GiB"
 
 
 def source_commit() -> str | None:

@@ -178,6 +178,7 @@ def _train_batches(plan: Plan, epoch: int) -> Batches:
         device=plan.device,
         engine=plan.engine,
         bad_limit=plan.bad_limit,
+        reuse=True,
     )
 
 

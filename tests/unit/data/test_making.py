@@ -118,6 +118,16 @@ def test_a_run_may_stop_and_go_on_anywhere(
         torch.testing.assert_close(found, whole.images[start:], rtol=0, atol=6e-6)
 
 
+def test_memory_is_used_again_only_where_that_is_allowed(photos: Path):
+    source, view = open_source(photos), profile("torch7-antialias-24")
+    options = {"batch_size": 4, "seed": 1, "epoch": 1}
+    kept = list(train_batches(source, view, **options))  # type: ignore[arg-type]
+    assert len({batch.images.data_ptr() for batch in kept}) == len(kept)
+    again = train_batches(source, view, **options, reuse=True)  # type: ignore[arg-type]
+    for batch, expected in zip(again, kept, strict=True):
+        assert batch.images.equal(expected.images)
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_worker_processes_make_the_same_photos(photos: Path, workers: int):

@@ -137,7 +137,7 @@ def test_one_affine_map_is_the_whole_colour_recipe(seed: int):
 
 @pytest.mark.parametrize("jitter", [True, False])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_batches_are_normalised_in_float32(dtype: type, jitter: bool):
+def test_batches_are_normalised_in_float32(dtype: type, *, jitter: bool):
     random = np.random.default_rng(0)
     unit = 255.0 if dtype == np.uint8 else 1.0
     images = (random.random((4, 9, 7, 3)) * unit).astype(dtype)
@@ -150,7 +150,6 @@ def test_batches_are_normalised_in_float32(dtype: type, jitter: bool):
     )
     np.testing.assert_array_equal(images, before)
     assert found.shape == (4, 3, 9, 7)
-    assert found.is_contiguous(memory_format=torch.channels_last)
     for i, image in enumerate(images / unit):
         if numbers is None:
             expected = (image - np.array(colour.MEAN)) / np.array(colour.STD)

@@ -1,0 +1,201 @@
+"""Images per second of the input pipelines: ours and torchvision's reference recipe.
+
+All methods take the same images in slices, interleaved in random order inside one process; a ratio
+is the median over slices of a method's rate by the reference's on that slice. One thread is
+measured by its processor time, several by the clock.
+"""
+
+import io
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from resnext.data import Source, colour, native, profile
+from resnext.data.making import Maker, NativeMaker
+from resnext.data.profiles import Profile
+from resnext.errors import DataError
+
+Method = Callable[[NDArray[np.int64]], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One method: its rate, and its ratio to the reference of its group."""
+
+    group: str
+    method: str
+    images_per_second: float
+    ratio: float
+    slices: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """Methods that do the same job; the first is the reference."""
+
+    group: str
+    methods: Mapping[str, Method]
+    threads: int = 1
+
+
+def benchmark_input(
+    source: Source,
+    *,
+    side: int = 224,
+    images: int = 128,
+    slices: int = 12,
+    threads: int = 2,
+    seed: int = 0,
+) -> Iterator[Row]:
+    """Rates of reading, decoding, cropping and resizing, contest by contest.
+
+    Args:
+        source: JPEG images in files.
+        side: of the crops.
+        images: per slice; small sets are gone through several times.
+        slices: repetitions, of which the median counts.
+        threads: of the last contest, which compares that many threads with one.
+        seed: of crops and of the order of methods.
+
+    Raises:
+        DataError: the images are not files, so that there is nothing to decode.
+    """
+    if source.encoded(0) is None:
+        raise DataError("expected images in files to benchmark their decoding, found pixels")
+    groups = [
+        np.array([(start * images + i) % len(source) for i in range(images)], dtype=np.int64)
+        for start in range(slices)
+    ]
+    torch.set_num_threads(1)
+    for contest in _contests(source, side, seed, threads):
+        yield from _run(contest, groups, random.Random(seed))
+
+
+def _contests(source: Source, side: int, seed: int, threads: int) -> Iterator[Contest]:
+    plain, colours = profile(f"pil-{side}"), profile(f"torch7-antialias-{side}")
+    peer = _Torchvision(source, side)
+    train: dict[str, Method] = {"torchvision reference, float32": peer.train}
+    full: dict[str, Method] = {"torchvision reference, float32": peer.train_with_colours}
+    evaluate: dict[str, Method] = {"torchvision reference, float32": peer.evaluate}
+    train["resnext pillow, uint8"] = _maker(source, plain, seed).batch
+    full["resnext pillow, float32"] = _ready(_maker(source, colours, seed))
+    evaluate["resnext pillow, uint8"] = _maker(source, plain, None).batch
+    if native.reason() is None:
+        train["resnext native, uint8"] = _native(source, plain, seed).batch
+        full["resnext native, float32"] = _ready(_native(source, colours, seed))
+        evaluate["resnext native, uint8"] = _native(source, plain, None).batch
+    yield Contest(group="training crop", methods=train)
+    yield Contest(group="training crop, jitter, lighting, normalised", methods=full)
+    yield Contest(group="evaluation", methods=evaluate)
+    if native.reason() is None:
+        methods: dict[str, Method] = {
+            f"resnext native, {count} thread{'s' if count > 1 else ''}": _native(
+                source, plain, seed, threads=count
+            ).batch
+            for count in (1, threads)
+        }
+        yield Contest(group=f"training crop on {threads} threads", methods=methods, threads=threads)
+
+
+def _run(
+    contest: Contest, groups: Sequence[NDArray[np.int64]], shuffle: random.Random
+) -> list[Row]:
+    clock = time.process_time if contest.threads == 1 else time.perf_counter
+    rates: dict[str, list[float]] = {name: [] for name in contest.methods}
+    for method in contest.methods.values():
+        method(groups[0][:8])  # imports, thread pools, page cache
+    for group in groups:
+        names = list(contest.methods)
+        shuffle.shuffle(names)
+        for name in names:
+            started = clock()
+            contest.methods[name](group)
+            rates[name].append(len(group) / (clock() - started))
+    reference = rates[next(iter(contest.methods))]
+    return [
+        Row(
+            group=contest.group,
+            method=name,
+            images_per_second=statistics.median(found),
+            ratio=statistics.median(a / b for a, b in zip(found, reference, strict=True)),
+            slices=len(groups),
+            threads=contest.threads,
+        )
+        for name, found in rates.items()
+    ]
+
+
+def _maker(source: Source, chosen: Profile, seed: int | None) -> Maker:
+    return Maker(source=source, profile=chosen, seed=seed, epoch=1, replace=False)
+
+
+def _native(source: Source, chosen: Profile, seed: int | None, *, threads: int = 1) -> NativeMaker:
+    return NativeMaker(
+        source=source, profile=chosen, seed=seed, epoch=1, replace=False, threads=threads
+    )
+
+
+def _ready(made_by: Maker) -> Method:
+    """To float32 in memory that is used again, as training does it on a CPU."""
+    memory: list[Tensor] = []
+
+    def run(group: NDArray[np.int64]) -> Tensor:
+        fits = bool(memory) and len(memory[0]) == len(group)
+        memory[:] = [made_by.batch(group).ready("cpu", out=memory[0] if fits else None)]
+        return memory[0]
+
+    return run
+
+
+class _Torchvision:
+    """torchvision's classification reference: v2 transforms on Pillow images, one thread."""
+
+    def __init__(self, source: Source, side: int) -> None:
+        from torchvision.transforms import v2
+
+        self._source = source
+        floats = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
+        normalise = v2.Normalize(colour.MEAN, colour.STD)
+        crop = [v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()]
+        jitter = v2.ColorJitter(colour.STRENGTH, colour.STRENGTH, colour.STRENGTH)
+        centre = [v2.Resize(round(side * 8 / 7), antialias=True), v2.CenterCrop(side)]
+        self._plain = v2.Compose([*crop, *floats, normalise])
+        self._colours = v2.Compose([*crop, jitter, *floats, _lighting, normalise])
+        self._centre = v2.Compose([*centre, *floats, normalise])
+
+    def train(self, group: NDArray[np.int64]) -> Tensor:
+        """Random-resized crop and flip."""
+        return self._batch(group, self._plain)
+
+    def train_with_colours(self, group: NDArray[np.int64]) -> Tensor:
+        """The same with colour jitter, and lighting, which torchvision leaves to the user."""
+        return self._batch(group, self._colours)
+
+    def evaluate(self, group: NDArray[np.int64]) -> Tensor:
+        """The centre."""
+        return self._batch(group, self._centre)
+
+    def _batch(
+        self, group: NDArray[np.int64], transform: Callable[[Image.Image], Tensor]
+    ) -> Tensor:
+        return torch.stack([transform(self._open(int(index))) for index in group])
+
+    def _open(self, index: int) -> Image.Image:
+        encoded = self._source.encoded(index)
+        assert encoded is not None
+        return Image.open(io.BytesIO(encoded.read())).convert("RGB")
+
+
+def _lighting(image: Tensor) -> Tensor:
+    """PCA noise, as users write it for torchvision."""
+    alphas = torch.randn(3) * colour.LIGHTING * torch.tensor(colour.EIGENVALUES)
+    return image + (torch.tensor(colour.EIGENVECTORS) @ alphas)[:, None, None]

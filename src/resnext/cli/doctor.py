@@ -1,0 +1,39 @@
+"""``resnext doctor``: what this installation can do here, and why not the rest."""
+
+import json
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say which paths are live on this machine, and why the others are not."""
+    import torch
+
+    from resnext.data import native
+    from resnext.runs.provenance import machine, versions
+
+    cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    report = {
+        "machine": machine(),
+        "versions": " ".join(f"{name} {version}" for name, version in versions().items()),
+        "gpu": cuda or "none that torch can use",
+        "input engine": "pillow" if native.reason() else "native",
+        "native loader": native.describe(),
+        "timm": _version("timm"),
+    }
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    for name, value in report.items():
+        print(f"{name:<14} {value}")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed; needed only for resnext.model.timm_adapter"
