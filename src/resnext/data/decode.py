@@ -18,9 +18,9 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 # By content, not by name: ImageNet has a PNG named .JPEG. Pillow's other readers stay out of reach
 # of strangers' files (its EPS reader starts another program).
-_FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
-_BROKEN = (
+BROKEN = (
     OSError,
     SyntaxError,
     ValueError,
@@ -49,13 +49,13 @@ def decode(content: Path | bytes, name: str) -> Image.Image:
     """
     try:
         with Image.open(
-            content if isinstance(content, Path) else io.BytesIO(content), formats=_FORMATS
+            content if isinstance(content, Path) else io.BytesIO(content), formats=FORMATS
         ) as image:
             _check_size(image)
             return _eight_bit(image)
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataError(f"{name}: expected an image, found {_finding(content, error)}") from error
 
 
@@ -95,5 +95,5 @@ def _finding(content: Path | bytes, error: Exception) -> str:
     elif not content:
         return "no bytes"
     if isinstance(error, UnidentifiedImageError):
-        return f"none of {', '.join(_FORMATS)}"
+        return f"none of {', '.join(FORMATS)}"
     return " ".join(str(error).split()) or type(error).__name__

@@ -108,6 +108,21 @@ def read_validation(location: Path) -> FolderSource | None:
     return _validation(validation, folders.get("train"))
 
 
+def parts(location: Path) -> list[Path]:
+    """The folders of class folders at a location: train/ and the one to score on, or itself."""
+    location = ilsvrc.home(location)
+    folders = {folder.name: folder for folder in _folders(location)}
+    kept = _kept(folders)
+    if "train" not in folders or not _folders(folders["train"]):
+        return [location] if kept is None or folders.keys() - set(_VALIDATION) else [kept]
+    return [folders["train"], *([] if kept is None or ilsvrc.is_flat(kept) else [kept])]
+
+
+def trains(location: Path) -> bool:
+    """Whether there is a folder to train on."""
+    return (ilsvrc.home(location) / "train").is_dir()
+
+
 def read(root: Path) -> FolderSource:
     """The images below a folder of class folders.
 

@@ -202,6 +202,11 @@ def read_validation(files: Sequence[Path], root: Path) -> ParquetSource | None:
     return read_parts(files, root)[1] if "train" in splits else read(validation, root)
 
 
+def trains(files: Sequence[Path], root: Path) -> bool:
+    """Whether any of the files is named as one to train on."""
+    return "train" in _splits(files, root)
+
+
 def _splits(files: Sequence[Path], root: Path) -> dict[str | None, list[Path]]:
     splits: dict[str | None, list[Path]] = {}
     for file in files:

@@ -281,6 +281,20 @@ def _folder(root: Path) -> Path:
     return root if root.is_dir() else root.parent
 
 
+def parts(files: Sequence[Path], root: Path) -> list[list[Path]]:
+    """The files of each part that is opened: to train on and to score on, or all."""
+    splits = _splits(files, root)
+    kept = splits.get("val") or splits.get("test")
+    if kept is None:
+        return [list(files)]
+    return [splits["train"], kept] if "train" in splits else [kept]
+
+
+def trains(files: Sequence[Path], root: Path) -> bool:
+    """Whether any of the files is named as one to train on."""
+    return "train" in _splits(files, root)
+
+
 def _splits(files: Sequence[Path], root: Path) -> dict[str | None, list[Path]]:
     splits: dict[str | None, list[Path]] = {}
     for file in files:
