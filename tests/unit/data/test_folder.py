@@ -135,7 +135,9 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("text")
-    assert "notes.txt: expected a folder, a .parquet or a .tar file" in refused(tmp_path / "notes.txt")
+    assert "notes.txt: expected a folder, a .parquet or a .tar file" in refused(
+        tmp_path / "notes.txt"
+    )
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:
