@@ -11,6 +11,7 @@ import typer
 
 from resnext import __version__
 from resnext.cli.benchmark import benchmark_app
+from resnext.cli.data import data_app
 from resnext.cli.describe import describe
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 for _command in (describe, solve, train, evaluate, doctor):
     app.command()(_command)
+app.add_typer(data_app, name="data")
 app.add_typer(benchmark_app, name="benchmark")
 
 

@@ -29,6 +29,14 @@ class Encoded:
     size: int = -1
     data: bytes | None = None
 
+    def read(self) -> bytes:
+        """The bytes, fetched here."""
+        if self.path is None:
+            return self.data or b""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
 
 class Source(Protocol):
     """Labelled images with random access; picklable, so that worker processes can hold one."""
