@@ -181,6 +181,20 @@ static Status try_file(Pool *pool, const Request *request, File mutated, File in
     return status;
 }
 
+/* Images of every small number of pixels, in memory of exactly their size. */
+static void try_colours(Pool *pool) {
+    for (size_t area = 1; area <= 70; area++) {
+        uint8_t *images = malloc(2 * 3 * area);
+        float *maps = calloc(24, sizeof *maps), *planes = malloc(6 * area * sizeof *planes), means[6];
+        for (size_t i = 0; i < 6 * area; i++) images[i] = (uint8_t)next_word();
+        require(resnext_colours(pool, 2, (int64_t)area, images, maps, planes) == 0, "colours");
+        require(resnext_means(pool, 2, (int64_t)area, images, means) == 0, "means");
+        free(planes);
+        free(maps);
+        free(images);
+    }
+}
+
 int main(int argc, char **argv) {
     require(argc > 3, "COUNT SEED FILE...");
     long count = strtol(argv[1], NULL, 10);
@@ -195,6 +209,7 @@ int main(int argc, char **argv) {
     File mutated = {malloc(room), 0};
     Pool *pool = resnext_open(2);
     require(pool != NULL, "a pool of two");
+    try_colours(pool);
     long tally[NO_MEMORY + 1] = {0};
     for (long at = 0; at < count; at++) {
         File seed = seeds[below(files)];

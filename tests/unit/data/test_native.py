@@ -311,6 +311,11 @@ def test_the_code_without_vectors_makes_the_same_bytes(
             expected = loader.load(contents, cutting, side=side, resample=resample)
             found = other.load(contents, cutting, side=side, resample=resample)
             np.testing.assert_array_equal(found.pixels, expected.pixels)
+    maps = np.random.default_rng(0).normal(0, 0.01, (len(contents), 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(
+        other.colours(expected.pixels, maps), loader.colours(expected.pixels, maps)
+    )
+    np.testing.assert_array_equal(other.means(expected.pixels), loader.means(expected.pixels))
     other.close()
 
 
@@ -608,6 +613,50 @@ def test_tiny_images_and_boxes_work(loader: NativeLoader, size: tuple[int, int])
     loaded = loader.load([content], boxes(whole(*size)), side=16)
     expected = by_pillow(content, boxes(whole(*size)).cuts[0], 16, "bilinear")
     assert difference(loaded.pixels[0], expected)[1] <= 2
+
+
+# ---- Colours
+
+
+@compiled
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (1, 5), (4, 4), (13, 17), (224, 224)])
+def test_colours_and_means_are_those_of_numpy(loader: NativeLoader, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (5, *shape, 3), dtype=np.uint8)
+    maps = rng.normal(0, 0.01, (5, 3, 4)).astype(np.float32)
+    expected = np.einsum("ncd,nhwd->nchw", maps[:, :, :3].astype(np.float64), pixels)
+    expected += maps[:, :, 3, None, None]
+    memory = np.full(expected.size + 20, 7, dtype=np.float32)
+    out = memory[10:-10].reshape(expected.shape)
+    assert loader.colours(pixels, maps, out=out) is out
+    # Measured: 1.2e-6, for values up to 10.
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1.2e-5)
+    assert (memory[:10] == 7).all()
+    assert (memory[-10:] == 7).all()
+    np.testing.assert_array_equal(loader.colours(pixels, maps), out)
+    means = pixels.mean((1, 2), dtype=np.float64).astype(np.float32)
+    np.testing.assert_array_equal(loader.means(pixels), means)
+
+
+@compiled
+def test_means_of_white_do_not_overflow(loader: NativeLoader) -> None:
+    white = np.full((1, 2000, 3000, 3), 255, dtype=np.uint8)
+    np.testing.assert_array_equal(loader.means(white), np.full((1, 3), 255, dtype=np.float32))
+
+
+@compiled
+def test_colours_refuse_what_does_not_fit(loader: NativeLoader) -> None:
+    pixels = np.zeros((2, 4, 4, 3), dtype=np.uint8)
+    maps = np.zeros((2, 3, 4), dtype=np.float32)
+    for wrong in (pixels[:, ::2], pixels[..., :2], pixels.astype(np.int8), pixels[0]):
+        with pytest.raises(UsageError, match="expected N x H x W x 3 uint8"):
+            loader.colours(wrong, maps)
+        with pytest.raises(UsageError, match="expected N x H x W x 3 uint8"):
+            loader.means(wrong)
+    with pytest.raises(UsageError, match="expected 2 x 3 x 4 maps"):
+        loader.colours(pixels, maps[:1])
+    with pytest.raises(UsageError, match="float32 in C order"):
+        loader.colours(pixels, maps, out=np.zeros((2, 3, 4, 4), dtype=np.float64))
 
 
 # ---- With and without a compiler

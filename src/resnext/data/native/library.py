@@ -29,7 +29,7 @@ MAX_BYTES = 256 * 2**20
 Resample = Literal["bilinear", "bicubic", "torch7"]
 """Pillow's filters with antialias, or Torch's bicubic without."""
 
-_INTERFACE = 1
+_INTERFACE = 2
 _RESAMPLE = {"bilinear": 0, "bicubic": 1, "torch7": 2}
 _TRAIN = {"torchvision": 1, "torch7": 2}
 _CENTRAL = {"torchvision": 3, "torch7": 4}
@@ -211,7 +211,7 @@ class NativeLoader:
         outcomes = np.zeros(len(sources), dtype=OUTCOME)
         packed = _Packed(sources)
         arguments = (len(sources), packed.address, outcomes.ctypes.data)
-        self._call(self._functions.resnext_headers, request, arguments)
+        self._call(self._functions.resnext_headers, ctypes.byref(request), *arguments)
         return outcomes
 
     def load(
@@ -251,7 +251,7 @@ class NativeLoader:
         count = len(sources)
         cuts, indices = _prepare(request, cutting, count)
         pixels = np.empty((count, side, side, 3), dtype=np.uint8) if out is None else out
-        _check_out(pixels, (count, side, side, 3))
+        _check_out(pixels, (count, side, side, 3), np.uint8)
         outcomes = np.zeros(count, dtype=OUTCOME)
         packed = _Packed(sources)
         arguments = (
@@ -262,14 +262,56 @@ class NativeLoader:
             pixels.ctypes.data,
             outcomes.ctypes.data,
         )
-        self._call(self._functions.resnext_load, request, arguments)
+        self._call(self._functions.resnext_load, ctypes.byref(request), *arguments)
         return Loaded(pixels, cuts, outcomes)
 
-    def _call(self, function: Any, request: _Request, arguments: tuple[int, ...]) -> None:
+    def means(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The mean of each channel of each image: N x H x W x 3 -> N x 3, in grey levels.
+
+        Raises:
+            UsageError: another kind of array.
+        """
+        count, area = _check_images(pixels)
+        found = np.empty((count, 3), dtype=np.float32)
+        arguments = (count, area, pixels.ctypes.data, found.ctypes.data)
+        self._call(self._functions.resnext_means, *arguments)
+        return found
+
+    def colours(
+        self,
+        pixels: NDArray[np.uint8],
+        maps: NDArray[np.float32],
+        *,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Map the colours, y = A x + b with x in bytes: N x H x W x 3 -> N x 3 x H x W.
+
+        Args:
+            pixels: uint8, in C order.
+            maps: N x 3 x 4, [A | b] of each image.
+            out: where to write, float32 in C order; a new array if None, whose first touch costs
+                more than the arithmetic.
+
+        Raises:
+            UsageError: arrays that do not fit together.
+        """
+        count, area = _check_images(pixels)
+        height, width = pixels.shape[1:3]
+        maps = np.ascontiguousarray(maps, dtype=np.float32)
+        if maps.shape != (count, 3, 4):
+            raise UsageError(f"expected {count} x 3 x 4 maps, got {maps.shape}")
+        shape = (count, 3, height, width)
+        planes = np.empty(shape, dtype=np.float32) if out is None else out
+        _check_out(planes, shape, np.float32)
+        arguments = (count, area, pixels.ctypes.data, maps.ctypes.data, planes.ctypes.data)
+        self._call(self._functions.resnext_colours, *arguments)
+        return planes
+
+    def _call(self, function: Any, *arguments: Any) -> None:
         with self._turn:
             if self._closer is None:
                 self._pool = self._open()
-            code = function(self._pool, ctypes.byref(request), *arguments)
+            code = function(self._pool, *arguments)
         if code == -1:
             raise UsageError("expected a side of 1 to 8192, at most as large as the resized image")
         if code:
@@ -355,13 +397,25 @@ def _check_count(found: int, count: int) -> None:
         raise UsageError(f"expected {count} cuts or indices, one per image, got {found}")
 
 
-def _check_out(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
-    usable = pixels.flags.c_contiguous and pixels.flags.writeable and pixels.dtype == np.uint8
-    if pixels.shape != shape or not usable:
+def _check_out(
+    array: NDArray[Any], shape: tuple[int, ...], dtype: type[np.uint8] | type[np.float32]
+) -> None:
+    usable = array.flags.c_contiguous and array.flags.writeable and array.dtype == dtype
+    if array.shape != shape or not usable:
         raise UsageError(
-            f"expected an array to write to of {shape} uint8 in C order,"
-            f" got {pixels.shape} {pixels.dtype}"
+            f"expected an array to write to of {shape} {dtype.__name__} in C order,"
+            f" got {array.shape} {array.dtype}"
         )
+
+
+def _check_images(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    """How many images, of how many pixels."""
+    usable = pixels.flags.c_contiguous and pixels.dtype == np.uint8
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or not usable or 0 in pixels.shape[1:3]:
+        raise UsageError(
+            f"expected N x H x W x 3 uint8 in C order, got {pixels.shape} {pixels.dtype}"
+        )
+    return pixels.shape[0], pixels.shape[1] * pixels.shape[2]
 
 
 @cache
@@ -388,6 +442,8 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
         "resnext_close": ([pointer], None),
         "resnext_headers": ([pointer, request, count, pointer, pointer], ctypes.c_int),
         "resnext_load": ([pointer, request, count, *[pointer] * 5], ctypes.c_int),
+        "resnext_colours": ([pointer, count, count, *[pointer] * 3], ctypes.c_int),
+        "resnext_means": ([pointer, count, count, *[pointer] * 2], ctypes.c_int),
         "resnext_cut": ([request, ctypes.c_uint64, count, count, pointer], None),
     }
     for name, (arguments, result) in signatures.items():

@@ -49,7 +49,7 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 
-enum { INTERFACE = 1 }; /* raise when a struct, an enum or a function below changes */
+enum { INTERFACE = 2 }; /* raise when a struct, an enum or a function below changes */
 
 /* ---- What the caller passes; see library.py ------------------------------------------------- */
 
@@ -743,22 +743,105 @@ static Status recognise(const Job *job) {
     return job->size > 3 && memcmp(job->bytes, start, sizeof start) == 0 ? OK : NOT_JPEG;
 }
 
+/* ---- Colours --------------------------------------------------------------------------------- */
+
+#ifdef HAVE_SSE2
+/* Four bytes, of which the first three are a pixel. */
+static inline __m128i load_pixel(const uint8_t *pixel) {
+    int32_t bytes;
+    memcpy(&bytes, pixel, sizeof bytes);
+    return _mm_cvtsi32_si128(bytes);
+}
+#endif
+
+/* y = A x + b per pixel, x of bytes, [A | b] in `map`; three planes come out. */
+static void map_colours(const uint8_t *pixels, int64_t area, const float map[12], float *planes) {
+    int64_t at = 0;
+#ifdef HAVE_SSE2
+    const __m128i zero = _mm_setzero_si128();
+    /* Each pixel is read with the byte behind it, so the last one is left to the loop below. */
+    for (; at + 4 < area; at += 4, pixels += 12) {
+        __m128i one = _mm_unpacklo_epi8(load_pixel(pixels), load_pixel(pixels + 3));
+        __m128i two = _mm_unpacklo_epi8(load_pixel(pixels + 6), load_pixel(pixels + 9));
+        __m128i four = _mm_unpacklo_epi16(one, two); /* rrrr gggg bbbb and four others */
+        __m128i red_green = _mm_unpacklo_epi8(four, zero);
+        __m128 r = _mm_cvtepi32_ps(_mm_unpacklo_epi16(red_green, zero));
+        __m128 g = _mm_cvtepi32_ps(_mm_unpackhi_epi16(red_green, zero));
+        __m128 b = _mm_cvtepi32_ps(_mm_unpacklo_epi16(_mm_unpackhi_epi8(four, zero), zero));
+        for (int channel = 0; channel < 3; channel++) {
+            const float *row = map + 4 * channel;
+            __m128 sum = _mm_mul_ps(_mm_set1_ps(row[0]), r);
+            sum = _mm_add_ps(sum, _mm_mul_ps(_mm_set1_ps(row[1]), g));
+            sum = _mm_add_ps(sum, _mm_mul_ps(_mm_set1_ps(row[2]), b));
+            _mm_storeu_ps(planes + channel * area + at, _mm_add_ps(sum, _mm_set1_ps(row[3])));
+        }
+    }
+#endif
+    for (; at < area; at++, pixels += 3)
+        for (int channel = 0; channel < 3; channel++) {
+            const float *row = map + 4 * channel;
+            planes[channel * area + at] = row[0] * (float)pixels[0] + row[1] * (float)pixels[1] +
+                                          row[2] * (float)pixels[2] + row[3];
+        }
+}
+
+/* Integers are added up, so the means are exact up to their last rounding. */
+static void average_colours(const uint8_t *pixels, int64_t area, float means[3]) {
+    uint64_t sums[3] = {0};
+    int64_t at = 0;
+#ifdef HAVE_SSE2
+    /* 16 pixels are three vectors; byte j of the v-th one is of channel (v + j) mod 3. */
+    const __m128i zero = _mm_setzero_si128();
+    __m128i every_third[3], totals[3] = {zero, zero, zero};
+    for (int start = 0; start < 3; start++) {
+        uint8_t mask[16];
+        for (int j = 0; j < 16; j++) mask[j] = j % 3 == start ? 0xFF : 0;
+        every_third[start] = _mm_loadu_si128((const __m128i *)mask);
+    }
+    for (; at + 16 <= area; at += 16)
+        for (int v = 0; v < 3; v++) {
+            __m128i bytes = _mm_loadu_si128((const __m128i *)(pixels + 3 * at + 16 * v));
+            for (int channel = 0; channel < 3; channel++) {
+                __m128i own = _mm_and_si128(bytes, every_third[(channel + 3 - v) % 3]);
+                totals[channel] = _mm_add_epi64(totals[channel], _mm_sad_epu8(own, zero));
+            }
+        }
+    for (int channel = 0; channel < 3; channel++) {
+        uint64_t halves[2];
+        memcpy(halves, &totals[channel], sizeof halves);
+        sums[channel] = halves[0] + halves[1];
+    }
+#endif
+    for (; at < area; at++)
+        for (int channel = 0; channel < 3; channel++) sums[channel] += pixels[3 * at + channel];
+    for (int channel = 0; channel < 3; channel++)
+        means[channel] = (float)((double)sums[channel] / (double)area);
+}
+
 /* ---- A batch over the threads --------------------------------------------------------------- */
 
-typedef struct {
+typedef struct Batch Batch;
+struct Batch {
+    void (*each)(Worker *worker, const Batch *batch, int64_t at); /* what to do with an image */
+    int64_t count;
+    int threads;
+    atomic_llong next; /* the first image that no thread has taken yet */
+    /* for load_image */
     const Request *request;
     Step *step;
-    int64_t count;
     const Source *sources;
     const uint64_t *indices; /* of the draws */
     Cut *cuts;
     uint8_t *pixels;
     Outcome *outcomes;
-    int threads;
-    atomic_llong next; /* the first image that no thread has taken yet */
-} Batch;
+    /* for colour_image and average_image */
+    const uint8_t *images;
+    int64_t area;
+    const float *maps;
+    float *planes, *means;
+};
 
-static void do_image(Worker *worker, const Batch *batch, int64_t at) {
+static void load_image(Worker *worker, const Batch *batch, int64_t at) {
     Cut unused = {0};
     size_t image = (size_t)batch->request->side * (size_t)batch->request->side * 3;
     Job job = {
@@ -778,11 +861,22 @@ static void do_image(Worker *worker, const Batch *batch, int64_t at) {
     trim(&worker->window);
 }
 
+static void colour_image(Worker *worker, const Batch *batch, int64_t at) {
+    (void)worker;
+    map_colours(batch->images + 3 * batch->area * at, batch->area, batch->maps + 12 * at,
+                batch->planes + 3 * batch->area * at);
+}
+
+static void average_image(Worker *worker, const Batch *batch, int64_t at) {
+    (void)worker;
+    average_colours(batch->images + 3 * batch->area * at, batch->area, batch->means + 3 * at);
+}
+
 static void do_share(Worker *worker, Batch *batch) {
     for (;;) {
         int64_t at = atomic_fetch_add_explicit(&batch->next, 1, memory_order_relaxed);
         if (at >= batch->count) return;
-        do_image(worker, batch, at);
+        batch->each(worker, batch, at);
     }
 }
 
@@ -829,7 +923,7 @@ static void *serve(void *argument) {
 
 static int run_batch(Pool *pool, Batch *batch) {
     if (pool->owner != getpid()) return -2;
-    int threads = batch->request->threads;
+    int threads = batch->threads;
     if (threads < 1 || threads > pool->size) threads = pool->size;
     if (threads > batch->count) threads = (int)batch->count;
     batch->threads = threads;
@@ -926,9 +1020,11 @@ PUBLIC void resnext_close(Pool *pool) {
 PUBLIC int resnext_headers(Pool *pool, const Request *request, int64_t count, const Source *sources,
                            Outcome *outcomes) {
     if (!valid(request) || count < 0) return -1;
-    Batch batch = {.request = request,
-                   .step = read_header,
+    Batch batch = {.each = load_image,
                    .count = count,
+                   .threads = request->threads,
+                   .request = request,
+                   .step = read_header,
                    .sources = sources,
                    .outcomes = outcomes};
     return run_batch(pool, &batch);
@@ -939,14 +1035,38 @@ PUBLIC int resnext_headers(Pool *pool, const Request *request, int64_t count, co
 PUBLIC int resnext_load(Pool *pool, const Request *request, int64_t count, const Source *sources,
                         const uint64_t *indices, Cut *cuts, uint8_t *pixels, Outcome *outcomes) {
     if (!valid(request) || count < 0) return -1;
-    Batch batch = {.request = request,
-                   .step = decode,
+    Batch batch = {.each = load_image,
                    .count = count,
+                   .threads = request->threads,
+                   .request = request,
+                   .step = decode,
                    .sources = sources,
                    .indices = indices,
                    .cuts = cuts,
                    .pixels = pixels,
                    .outcomes = outcomes};
+    return run_batch(pool, &batch);
+}
+
+/* N x 3 x 4 maps of colours, from N images of `area` pixels of three bytes to N x 3 planes. */
+PUBLIC int resnext_colours(Pool *pool, int64_t count, int64_t area, const uint8_t *images,
+                           const float *maps, float *planes) {
+    if (count < 0 || area < 1) return -1;
+    Batch batch = {.each = colour_image,
+                   .count = count,
+                   .images = images,
+                   .area = area,
+                   .maps = maps,
+                   .planes = planes};
+    return run_batch(pool, &batch);
+}
+
+/* The mean of each channel of each image: N x 3. */
+PUBLIC int resnext_means(Pool *pool, int64_t count, int64_t area, const uint8_t *images,
+                         float *means) {
+    if (count < 0 || area < 1) return -1;
+    Batch batch = {
+        .each = average_image, .count = count, .images = images, .area = area, .means = means};
     return run_batch(pool, &batch);
 }
 
