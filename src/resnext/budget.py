@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
+from resnext.catalog import spec as read_spec
 from resnext.complexity import complexity
 from resnext.errors import SpecError
 from resnext.spec import Block, Spec
@@ -31,19 +32,26 @@ class Solution:
 
 
 def solve(
-    cardinality: int, like: Spec, *, budget: Budget = "parameters", scope: Scope = "block"
+    cardinality: int, like: Spec | str, *, budget: Budget = "parameters", scope: Scope = "block"
 ) -> Solution:
     """The width at which paths of this cardinality cost what the reference costs.
 
     Args:
         cardinality: C of the template sought.
-        like: the reference network, of one template.
+        like: the reference network, of one template: a specification or a name.
         budget: what to keep, parameters or multiply-adds (at the network's usual resolution).
         scope: of conv2's template block, as Eqn. 4 counts it (no normalisation), or the network.
 
     Raises:
         SpecError: the reference mixes paths, or even width 1 costs too much.
     """
+    if budget not in get_args(Budget) or scope not in get_args(Scope):
+        known = f"{' or '.join(get_args(Budget))} of a {' or '.join(get_args(Scope))}"
+        raise SpecError(f"expected to keep {known}, found {budget!r} of a {scope!r}")
+    return _solve(cardinality, read_spec(like), budget, scope)
+
+
+def _solve(cardinality: int, like: Spec, budget: Budget, scope: Scope) -> Solution:
     if not like.homogeneous:
         raise SpecError("expected a reference of one template, found unlike paths")
     reference = like.stages[0].paths[0].template
@@ -71,7 +79,7 @@ def solve(
 
 
 def table2(
-    like: Spec,
+    like: Spec | str,
     cardinalities: Sequence[int] = (1, 2, 4, 8, 32),
     *,
     budget: Budget = "parameters",

@@ -11,23 +11,32 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from resnext.errors import NotationError, ResNextError, SpecError
-from resnext.families import IMAGENET_BLOCKS, cifar, imagenet, is_cifar_depth, wide_resnet
+from resnext.families import (
+    IMAGENET_BLOCKS,
+    cifar,
+    imagenet,
+    is_cifar_depth,
+    wide_resnet,
+    wide_template,
+)
 from resnext.spec import Shortcut, Spec
 from resnext.template import Template, shorten
 
 Family = Literal["imagenet", "cifar", "wide"]
 
 _HEAD = re.compile(
-    r"(pre(?:-?act(?:ivation)?)?[-_ ]?)?(resnext|resnet)[-_ ]?(\d{1,6})", re.IGNORECASE
+    r"(pre(?:-?act(?:ivation)?)?[-_ ]?)?(resnext|resnet)[-_ ]?([0-9]{1,4})(?![0-9])", re.IGNORECASE
 )
-_WIDE = re.compile(r"(?:wrn|wide[-_ ]?resnet)[-_ ]?(\d{1,6})[-_](\d{1,6})", re.IGNORECASE)
+_WIDE = re.compile(
+    r"(?:wrn|wide[-_ ]?resnet)[-_ ]?([0-9]{1,4})[-_]([0-9]{1,4})(?![0-9])", re.IGNORECASE
+)
 _IN_PARENTHESES = re.compile(r"\s*\(([^()]+)\)")
 _OPTIONS = {
-    "template": re.compile(r"(\d+[x×]\d+d)", re.IGNORECASE),
+    "template": re.compile(r"([0-9]+[x×][0-9]+d)", re.IGNORECASE),
     "family": re.compile(r"(cifar|imagenet)", re.IGNORECASE),
     "shortcut": re.compile(r"shortcut[- ]?(a|b|c|none)|no[- ]?shortcuts?", re.IGNORECASE),
-    "classes": re.compile(r"([1-9]\d{0,6})[ ]?class(?:es)?", re.IGNORECASE),
-    "in_channels": re.compile(r"([1-9]\d{0,6})[ ]?channels?", re.IGNORECASE),
+    "classes": re.compile(r"([1-9][0-9]{0,6})[ ]?class(?:es)?", re.IGNORECASE),
+    "in_channels": re.compile(r"([1-9][0-9]{0,6})[ ]?channels?", re.IGNORECASE),
 }
 _SHORTCUTS: dict[str, Shortcut] = {"a": "A", "b": "B", "c": "C", "none": "none"}
 _DEFAULT_CLASSES: dict[Family, int] = {"imagenet": 1000, "cifar": 10, "wide": 10}
@@ -59,10 +68,10 @@ class Notation:
             depth, widening = int(wide[1]), int(wide[2])
             options = _read_options(text, wide.end())
             # torchvision's wide_resnet50_2 is ResNet-50 with its bottleneck twice as wide.
+            template = wide_template(widening)
             if depth in IMAGENET_BLOCKS and (depth - 4) % 6:
-                found = cls._plain(depth, Template(1, 64).scaled(widening), options)
+                found = cls._plain(depth, template.scaled(4), options)
             else:
-                template = Template(1, 16).scaled(widening)
                 found = cls(family="wide", depth=depth, template=template, preactivation=True)
             return found._with(options, text)
         head = _HEAD.match(text)
@@ -76,9 +85,13 @@ class Notation:
             raise NotationError(
                 f"expected a template, as in '{head[0]} (32x4d)', found none in {shorten(text)!r}"
             )
-        return replace(
-            cls._plain(int(head[3]), template, options), preactivation=head[1] is not None
-        )._with(options, text)
+        found = cls._plain(int(head[3]), template, options)
+        if found.family == "cifar" and "template" not in options and (found.depth - 2) % 6 == 0:
+            raise NotationError(
+                f"expected a template, as in '{head[0]} (1x64d)', found none in {shorten(text)!r}: "
+                "that name usually means He et al.'s network of 6n+2 basic blocks, which is another"
+            )
+        return replace(found, preactivation=head[1] is not None)._with(options, text)
 
     @classmethod
     def _plain(cls, depth: int, template: Template, options: dict[str, str]) -> "Notation":
@@ -122,6 +135,15 @@ class Notation:
         build = imagenet if self.family == "imagenet" else cifar
         return build(self.depth, self.template, preactivation=self.preactivation, **options)
 
+    @property
+    def says_classes(self) -> bool:
+        """Whether the name says a number of classes other than the family's usual one."""
+        return self.classes != _DEFAULT_CLASSES[self.family]
+
+    def usual(self) -> "Notation":
+        """The same network for the family's usual classes and colour images."""
+        return replace(self, classes=_DEFAULT_CLASSES[self.family], in_channels=3)
+
     def paper(self) -> str:
         """As the paper writes it: ``ResNeXt-50 (32×4d)``."""
         head = f"{self._stem('PreAct-', 'ResNeXt', 'ResNet')}-{self.depth}"
@@ -158,7 +180,7 @@ class Notation:
             parts.append(f"no{space}shortcut")
         elif self.shortcut != "B":
             parts.append(f"shortcut{space}{self.shortcut}")
-        if self.classes != _DEFAULT_CLASSES[self.family]:
+        if self.says_classes:
             parts.append(f"{self.classes}{space}classes")
         if self.in_channels != 3:
             parts.append(f"{self.in_channels}{space}channel{'s' if self.in_channels > 1 else ''}")
@@ -166,13 +188,18 @@ class Notation:
 
 
 def _read_options(text: str, start: int) -> dict[str, str]:
-    """What follows the head: ``(a, b)`` or ``_a_b``; each kind at most once."""
+    """What follows the head: ``(a, b)``, ``, a, b`` or ``_a_b``; each kind at most once."""
     rest = text[start:]
     if not rest:
         return {}
     inside = _IN_PARENTHESES.fullmatch(rest)
-    if inside:
-        tokens = [token.strip() for token in inside[1].split(",")]
+    if inside is None and ("(" in rest or ")" in rest):
+        raise NotationError(
+            f"expected one pair of parentheses with options between, found {shorten(text)!r}"
+        )
+    if inside or rest[0] in ", ":
+        listed = inside[1] if inside else rest.lstrip(" ").removeprefix(",")
+        tokens = [token.strip() for token in listed.split(",")]
     elif rest[0] in "_-":
         tokens = re.split(r"[_-]", rest[1:])
     else:
@@ -180,12 +207,17 @@ def _read_options(text: str, start: int) -> dict[str, str]:
     options: dict[str, str] = {}
     for token in tokens:
         kind, value = _read_option(token)
-        if kind is None or kind in options:
-            what = "one" if kind is None else f"only one {kind}"
+        if kind is None:
             raise NotationError(
-                f"expected {what} of: a template CxWd such as 32x4d, CIFAR, ImageNet, "
+                "expected one of: a template CxWd such as 32x4d, CIFAR, ImageNet, "
                 "shortcut A/B/C, no shortcut, K classes, N channels; "
                 f"found {shorten(token)!r} in {shorten(text)!r}"
+            )
+        if kind in options:
+            what = kind.replace("in_channels", "number of channels")
+            raise NotationError(
+                f"expected only one {what}, found {options[kind]!r} and {value!r} in "
+                f"{shorten(text)!r}"
             )
         options[kind] = value
     return options
@@ -215,6 +247,8 @@ def spec(text: str | Spec, *, classes: int | None = None, in_channels: int | Non
         NotationError: the text names no network.
         SpecError: no such network can exist.
     """
+    if not isinstance(text, str | Spec):
+        raise NotationError(f"expected a network's name or a Spec, found {text!r}")
     found = text if isinstance(text, Spec) else Notation.parse(text).spec()
     return replace(
         found,

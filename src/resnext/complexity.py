@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from resnext.catalog import spec as read_spec
 from resnext.errors import SpecError
 from resnext.spec import Block, Conv, Spec
 
@@ -104,19 +105,20 @@ class Complexity(Cost):
         )
 
 
-def complexity(spec: Spec, resolution: int | Size | None = None) -> Complexity:
+def complexity(network: Spec | str, resolution: int | Size | None = None) -> Complexity:
     """Parameters, multiply-adds and activations of a network, equal to what the module executes.
 
     Args:
-        spec: the network.
+        network: a specification or a name in any notation.
         resolution: side of the image, or (height, width); the network's usual one if left out.
 
     Raises:
-        SpecError: the resolution is not positive.
+        NotationError, SpecError: no such network, or the resolution is not positive.
     """
+    spec = read_spec(network)
     resolution = spec.resolution if resolution is None else resolution
-    size = (resolution, resolution) if isinstance(resolution, int) else resolution
-    if min(size) < 1:
+    size = resolution if isinstance(resolution, tuple) else (resolution, resolution)
+    if not all(type(side) is int and side >= 1 for side in size):
         raise SpecError(f"expected a resolution of at least 1 pixel, found {size[0]} x {size[1]}")
     layers = tuple(_layers(spec, size))
     names = dict.fromkeys(layer.stage for layer in layers)
@@ -155,7 +157,7 @@ def _layers(spec: Spec, size: Size) -> Iterator[Layer]:
         yield from (block_layers := list(_block(prefix, stage, block, size)))
         size = (block_layers[-1].height, block_layers[-1].width)
     if spec.preactivation:
-        yield _norm("norm", stage, spec.features, size)
+        yield _norm("norm", stage, spec.out_channels, size)
     yield Layer(
         name="fc",
         stage="classifier",
@@ -163,10 +165,10 @@ def _layers(spec: Spec, size: Size) -> Iterator[Layer]:
         channels=spec.classes,
         height=1,
         width=1,
-        parameters=(spec.features + 1) * spec.classes,
-        multiply_adds=spec.features * spec.classes,
+        parameters=(spec.out_channels + 1) * spec.classes,
+        multiply_adds=spec.out_channels * spec.classes,
         activations=spec.classes,
-        kept=spec.features,
+        kept=spec.out_channels,
     )
 
 

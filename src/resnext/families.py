@@ -56,6 +56,8 @@ def compose(
         paths: tuple[Paths, ...] = (Paths.of(template, kernels),)
     else:
         paths = tuple(template)
+        if not all(isinstance(entry, Paths) for entry in paths):
+            raise SpecError(f"expected a template or a list of Paths, found {template!r}")
     strides = ((1,) + (2,) * len(blocks))[: len(blocks)] if strides is None else tuple(strides)
     if len(strides) != len(blocks):
         raise SpecError(f"expected one stride for each of {len(blocks)} stages, found {strides}")
@@ -117,7 +119,7 @@ def imagenet(depth: int, template: str | Template = "1x64d", **options: Unpack[O
     """
     if depth not in IMAGENET_BLOCKS:
         known = ", ".join(map(str, IMAGENET_BLOCKS))
-        raise SpecError(f"expected an ImageNet depth ({known}), found {depth}")
+        raise SpecError(f"expected an ImageNet depth ({known}), found {depth!r}")
     basic = depth in _BASIC_DEPTHS
     shape: Options = {"kernels": BASIC, "out_channels": 64} if basic else {}
     merged: Options = {**shape, **options}
@@ -142,6 +144,17 @@ def cifar(depth: int, template: str | Template = "1x64d", **options: Unpack[Opti
     return compose(((depth - 2) // 9,) * 3, template, **merged)
 
 
+def wide_template(widening: int) -> Template:
+    """The template of a Wide ResNet's first stage, 1 x 16k.
+
+    Raises:
+        SpecError: the widening factor is not possible.
+    """
+    if type(widening) is not int or not 1 <= widening < 1000:
+        raise SpecError(f"expected a widening factor from 1 to 999, found {widening!r}")
+    return Template(1, 16 * widening)
+
+
 def wide_resnet(depth: int, widening: int, **options: Unpack[Options]) -> Spec:
     """Wide ResNet (Zagoruyko and Komodakis): pre-activation basic blocks, 16k to 64k channels.
 
@@ -150,7 +163,7 @@ def wide_resnet(depth: int, widening: int, **options: Unpack[Options]) -> Spec:
     """
     if type(depth) is not int or depth < 10 or (depth - 4) % 6:
         raise SpecError(f"expected a Wide ResNet depth of 6n+4 (16, 22, 28, ...), found {depth}")
-    template = Template(1, 16).scaled(widening)
+    template = wide_template(widening)
     defaults: Options = {
         "kernels": BASIC,
         "out_channels": template.width,

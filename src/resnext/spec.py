@@ -250,7 +250,7 @@ class Spec:
             pass
 
     @property
-    def features(self) -> int:
+    def out_channels(self) -> int:
         """Channels that reach the classifier."""
         return self.stages[-1].out_channels
 

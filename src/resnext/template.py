@@ -1,4 +1,4 @@
-"""``32x4d``: the template that fixes a whole network, and Eqn. 4 that prices it (Sec. 3.1, 3.4)."""
+"""``32x4d``: the template that fixes a whole network (Sec. 3.1), and the width for a budget."""
 
 import re
 from collections.abc import Callable
@@ -57,12 +57,6 @@ class Template:
 def shorten(text: str) -> str:
     """A text that fits in an error message, however long the user's was."""
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def block_parameters(template: Template, block_width: int = 256, kernel: int = 3) -> int:
-    """Eqn. 4, C·(256·d + 3·3·d·d + d·256): weights of a bottleneck block without normalisation."""
-    d = template.width
-    return template.cardinality * (block_width * d + kernel * kernel * d * d + d * block_width)
 
 
 def width_for(budget: int, cost: Callable[[int], int]) -> int:

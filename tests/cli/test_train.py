@@ -69,16 +69,16 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        (["--epochs", "0"], 2, "expected a positive number of epochs, found 0"),
-        (["--epochs", "-2"], 2, "expected a positive number of epochs, found -2"),
-        (["--recipe", "cifer"], 2, "unknown recipe 'cifer' (did you mean 'cifar'?); expected one"),
-        (["--device", "tpu"], 2, "unknown device 'tpu'; expected cpu, cuda, cuda:N or mps"),
-        (["--device", "cpu:3"], 5, "no device 'cpu:3' here"),
+        (["--epochs", "0"], 2, "expected at least 1 epoch, found 0"),
+        (["--epochs", "-2"], 2, "expected at least 1 epoch, found -2"),
+        (["--recipe", "cifer"], 2, "found 'cifer' (did you mean 'cifar'?)"),
+        (["--device", "tpu"], 2, "expected device cpu, cuda, cuda:N or mps, found 'tpu'"),
+        (["--device", "cpu:3"], 5, "expected device 'cpu:3' on this machine"),
         (["--network", "ResNeXt-12 (2x2d, CIFAR)"], 2, "12"),
-        (["--seed", "-1"], 2, "expected a seed of at least 0, found -1"),
+        (["--seed", "-1"], 2, "expected a seed from 0 to 2^64 - 1, found -1"),
         (["--data", "nowhere"], 3, "nowhere"),
         (["--out", "photos"], 2, "run folder photos exists already; nothing was changed"),
-        (["--workers", "-1"], 2, "expected 0 or more workers, found -1"),
+        (["--workers", "-1"], 2, "workers on this machine, found -1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -233,6 +233,12 @@ def test_what_has_no_other_form_is_refused():
         build("resnet50", form="dense")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_networks_without_values_are_converted_too(form: Form):
+    model = build("resnext11_2x4d", form=form, device="meta")
+    assert convert(model, "grouped").fc.weight.is_meta
+
+
 def test_paths_trained_apart_are_not_joined():
     model = build("resnext11_2x4d", form="split", seed=0)
     model.layer1[0].paths[1].norm1.num_batches_tracked += 1
@@ -292,6 +298,8 @@ def test_seeds_are_the_only_source_of_weights():
     assert torch.equal(torch.get_rng_state(), before)
     for key, tensor in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[key], tensor, rtol=0, atol=0)
+    with pytest.raises(SpecError, match="expected a seed from 0 to"):
+        build("resnext11_2x4d", seed=-1)
     other = build("resnext11_2x4d", seed=2)
     assert not torch.equal(other.conv1.weight, one.conv1.weight)
     torch.manual_seed(0)

@@ -35,6 +35,9 @@ EQUIVALENT = {
         "resnext29_8x64d",
         "resnext29_8x64d_cifar",
         "ResNeXt-29 (CIFAR, 8x64d)",
+        "ResNeXt-29, 8×64d",
+        "ResNeXt-29 8×64d",
+        "ResNeXt-29, 8x64d, CIFAR",
     ],
     cifar(29, "16x64d", classes=100): [
         "ResNeXt-29 (16x64d, CIFAR, 100 classes)",
@@ -150,6 +153,7 @@ def test_any_text_is_read_or_refused_in_one_line(text: str):
         assert spec(name(network)) == network
     assert "expected" in refusal
     assert len(refusal) < 400
+    assert "\n" not in refusal
 
 
 @pytest.mark.parametrize(
@@ -160,10 +164,14 @@ def test_any_text_is_read_or_refused_in_one_line(text: str):
         ("resnxt50_32x4d", NotationError, "did you mean 'resnext50_32x4d'"),
         ("ResNeXt-50", NotationError, r"expected a template, as in 'ResNeXt-50 \(32x4d\)'"),
         ("ResNeXt-50 (32x4)", NotationError, "found '32x4'"),
-        ("ResNeXt-50 (32x4d", NotationError, "expected one of"),
-        ("ResNeXt-50 32x4d)", NotationError, "expected one of"),
-        ("ResNeXt-50 ()", NotationError, "expected one of"),
-        ("ResNeXt-50 (32x4d, 2x4d)", NotationError, "only one template"),
+        ("ResNeXt-50 (32x4d", NotationError, "one pair of parentheses"),
+        ("ResNeXt-50 32x4d)", NotationError, "one pair of parentheses"),
+        ("ResNeXt-50 ()", NotationError, "one pair of parentheses"),
+        ("resnet110", NotationError, "He et al.'s network of 6n"),
+        ("resnet٥٠", NotationError, "expected a network such as"),
+        ("resnet99999", NotationError, "expected a network such as"),
+        ("wrn28_0", SpecError, "widening factor from 1 to 999, found 0"),
+        ("ResNeXt-50 (32x4d, 2x4d)", NotationError, "only one template, found '32x4d' and '2x4d'"),
         ("resnext50_32x4d_se", NotationError, "found 'se'"),
         ("resnet50_", NotationError, "found ''"),
         ("wrn28_10 (32x4d)", NotationError, "no template behind a Wide ResNet"),

@@ -101,6 +101,13 @@ def test_stage_maps_are_table_1_s():
     ]
 
 
+def test_names_do_as_well_as_specifications():
+    assert complexity("resnet50") == complexity(spec("resnet50"))
+    assert solve(32, "resnet50") == solve(32, spec("resnet50"))
+    with pytest.raises(SpecError, match="at least 1 pixel, found 224.0 x 224.0"):
+        complexity("resnet50", 224.0)  # type: ignore[arg-type]
+
+
 def test_images_need_not_be_square():
     network = spec("resnet50")
     assert complexity(network, (224, 224)) == complexity(network, 224)
@@ -147,5 +154,9 @@ def test_the_network_solved_for_is_the_nearest_one(budget: str, reference: str):
 def test_solving_refuses_what_has_no_answer():
     with pytest.raises(SpecError, match="width 1 already costs 533,504"):
         solve(1024, spec("resnet50"))
+    with pytest.raises(SpecError, match="expected to keep parameters or multiply"):
+        solve(2, "resnet50", budget="flops")  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="found 'parameters' of a 'stage'"):
+        solve(2, "resnet50", scope="stage")  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="one template"):
         solve(2, compose((1,), [Paths.of("1x4d"), Paths.of("1x8d")]))

@@ -84,7 +84,7 @@ def test_one_expression_makes_a_new_network():
         classes=7,
         in_channels=1,
     )
-    assert spec.features == 256
+    assert spec.out_channels == 256
     assert not spec.homogeneous
     with pytest.raises(SpecError, match="no grouped or concatenated form"):
         blocks_of(spec)[0].convs()
@@ -124,7 +124,8 @@ def test_dictionaries_with_missing_fields_are_refused():
         (lambda: cifar(30), r"9n\+2.*found 30"),
         (lambda: cifar(2), r"9n\+2.*found 2"),
         (lambda: wide_resnet(27, 10), r"6n\+4.*found 27"),
-        (lambda: wide_resnet(28, 0), "width"),
+        (lambda: wide_resnet(28, 0), "widening factor"),
+        (lambda: compose((1,), ["1x4d"]), "expected a template or a list of Paths"),  # type: ignore[list-item]
         (lambda: imagenet(50, classes=0), "expected classes .* found 0"),
         (lambda: imagenet(50, in_channels=-3), "expected in_channels .* found -3"),
         (lambda: imagenet(50, shortcut="D"), "expected shortcut A, B, C or none, found 'D'"),  # type: ignore[arg-type]

@@ -3,9 +3,15 @@
 import numpy as np
 
 from resnext.data.arrays import ArraySource
+from resnext.data.source import DataSet
 
 HELD_OUT = 0.25
 """The part of the digits that is never trained on."""
+
+
+def is_digits(data: DataSet) -> bool:
+    """Whether these are the bundled digits, and not a folder of that name."""
+    return data.location == "digits"
 
 
 def digits() -> ArraySource:

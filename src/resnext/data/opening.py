@@ -32,7 +32,7 @@ def open_data(location: str | Path = "digits") -> DataSet:
         train, validation = hold_out(digits(), DIGITS_HELD_OUT)
         return DataSet(name="digits", location=text, train=train, validation=validation)
     path = _existing(text)
-    name = cifar.find(path) or path.absolute().stem
+    name = cifar.find(path) or _name(path)
     whole, kept = _reader(path).parts()
     if kept is not None:
         return DataSet(name=name, location=text, train=whole, validation=kept)
@@ -41,6 +41,11 @@ def open_data(location: str | Path = "digits") -> DataSet:
     except DataError as error:
         raise DataError(f"{text}: {error}") from error
     return DataSet(name=name, location=text, train=train, validation=validation)
+
+
+def _name(path: Path) -> str:
+    whole = path.absolute()
+    return whole.name if whole.is_dir() else whole.stem
 
 
 def open_evaluation(location: str | Path = "digits") -> Source:

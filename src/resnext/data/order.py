@@ -63,7 +63,8 @@ def training_batches(
 
     `batch_size` counts the images of all ranks together, and every rank gets the same number of
     batches. With last="keep" the final batch may be smaller; its shares then differ by at most one
-    image, and some are empty when it has fewer images than there are ranks.
+    image, and some are empty when it has fewer images than there are ranks. A final batch of one
+    image joins the batch before it: one value has no spread to normalise by.
 
     Raises:
         UsageError: sizes that do not fit, or an epoch without a single batch.
@@ -82,7 +83,11 @@ def training_batches(
         )
     remaining = order[start:]
     stop = len(remaining) - len(remaining) % batch_size if last == "drop" else len(remaining)
-    batches = [remaining[at : at + batch_size] for at in range(0, stop, batch_size)]
+    starts = list(range(0, stop, batch_size))
+    if len(starts) > 1 and stop - starts[-1] == 1 < batch_size:
+        starts.pop()
+    ends = [*starts[1:], stop]
+    batches = [remaining[at:end] for at, end in zip(starts, ends, strict=False)]
     return [_share(batch, rank, world) for batch in batches]
 
 

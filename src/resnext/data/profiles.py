@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnext.data import colour
+from resnext.data.digits import is_digits
 from resnext.data.order import Key, colour_numbers
 from resnext.data.photos import Filter, Photo
 from resnext.data.pictures import DIGITS, Floats, Picture, Pixels, cifar
@@ -133,7 +134,7 @@ def default_profile(data: DataSet) -> Profile:
 
     The digits have their own; 32 x 32 pictures are treated as CIFAR's; anything else as photos.
     """
-    if data.name == "digits":
+    if is_digits(data):
         return profile("digits")
     if data.train.read(0).size == (32, 32):
         return profile("cifar100" if len(data.classes) == 100 else "cifar10")

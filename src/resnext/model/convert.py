@@ -95,7 +95,7 @@ def _gather(state: State, found: Iterator[Link]) -> dict[str, Tensor]:
 def _join(parts: list[Tensor], link: Link, suffix: str) -> Tensor:
     if parts[0].ndim:
         return torch.cat(parts, dim=link.axis)
-    if any(int(part) != int(parts[0]) for part in parts):
+    if not parts[0].is_meta and any(int(part) != int(parts[0]) for part in parts):
         raise SpecError(
             f"expected one {suffix} for all paths of {link.grouped}, found different ones: "
             "the paths were not trained together"

@@ -259,7 +259,7 @@ class Sum(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W -> N x C' x H/s x W/s."""
-        outputs = [path(x) for path in self]
+        outputs = [transformation(x) for transformation in self]
         total = outputs[0]
         for output in outputs[1:]:
             total = total + output
@@ -274,7 +274,7 @@ class Concatenation(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W -> N x (cardinality · width) x H/s x W/s."""
-        return torch.cat([path(x) for path in self], dim=1)
+        return torch.cat([transformation(x) for transformation in self], dim=1)
 
 
 def _open_path(convs: Sequence[Conv]) -> nn.Sequential:

@@ -38,8 +38,8 @@ class ResNeXt(nn.Module):
             blocks = (block for stage, _, block in spec.blocks() if stage == number)
             stage = nn.Sequential(*(residual(block, form) for block in blocks))
             self.add_module(f"layer{number + 1}", stage)
-        self.norm = nn.BatchNorm2d(spec.features) if spec.preactivation else nn.Identity()
-        self.fc = nn.Linear(spec.features, spec.classes)
+        self.norm = nn.BatchNorm2d(spec.out_channels) if spec.preactivation else nn.Identity()
+        self.fc = nn.Linear(spec.out_channels, spec.classes)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Maps of every stage: conv2 to conv5 at strides 4, 8, 16, 32 under the ImageNet stem.
@@ -113,6 +113,8 @@ def build(
     """
     spec = read_spec(network, classes=classes, in_channels=in_channels)
     _check(initialization, zero_gamma=zero_gamma, spec=spec)
+    if seed is not None and not 0 <= seed < 2**64:
+        raise SpecError(f"expected a seed from 0 to 2^64 - 1, found {seed}")
     with torch.device("meta"):
         model = ResNeXt(spec, form)
         drawn_as = _drawn_form(spec, form, initialization)

@@ -136,7 +136,7 @@ class TimmResNeXt(nn.Module):
         network = build(spec, in_channels=in_chans, device=device, dtype=dtype)
         self.in_chans = in_chans
         self.feature_info = _feature_info(spec)
-        self.num_features = spec.features
+        self.num_features = spec.out_channels
         self.conv1 = network.conv1
         self.bn1 = network.bn1
         self.relu = network.relu

@@ -7,9 +7,11 @@ checkpoints/step-*/  the weights after the last epoch
 weights.safetensors  the weights after the best epoch
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -25,6 +27,10 @@ from resnext.training.recipe import Recipe
 
 RECORD, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
 BAD_IMAGES = "bad-images.jsonl"
+
+
+FORMAT = 1
+"""Of `run.json`; fields may be added under one number, with a default."""
 
 
 class _Record(BaseModel):
@@ -44,14 +50,14 @@ class DataRecord(_Record):
 class RunRecord(_Record):
     """All that decides a run, and where it ran: the contents of `run.json`."""
 
-    format: Literal[1] = 1
+    format: int = FORMAT
     network: str
     """The specification's name; `spec` is what counts."""
     spec: dict[str, Any]
     recipe: Recipe
     data: DataRecord
     profile: str
-    engine: Literal["native", "pillow"]
+    engine: Literal["native", "pillow"] = "pillow"
     """What decoded and resized the images; engines agree to two grey levels."""
     seed: int
     device: str
@@ -103,7 +109,12 @@ class RunFolder:
             UsageError: it exists, or cannot be made.
         """
         made = _make_folder([path] if path else _free_names(Path("runs") / name))
-        write_bytes(made / RECORD, record.model_dump_json(indent=2).encode())
+        try:
+            (made / CHECKPOINTS).mkdir()
+            write_bytes(made / RECORD, record.model_dump_json(indent=2).encode())
+        except (OSError, ResourceError) as error:
+            shutil.rmtree(made, ignore_errors=True)  # or the next try would find it taken
+            raise ResourceError(f"cannot write {made}: {error}") from error
         return cls(made, record)
 
     @classmethod
@@ -115,7 +126,9 @@ class RunFolder:
         """
         file = path / RECORD
         try:
-            return cls(path, RunRecord.model_validate_json(file.read_bytes()))
+            text = file.read_bytes()
+            _check_format(file, text)
+            return cls(path, RunRecord.model_validate_json(text))
         except FileNotFoundError as error:
             found = "no such folder" if not path.exists() else f"it holds no {RECORD}"
             raise CheckpointError(f"expected a run folder, found {path}: {found}") from error
@@ -187,6 +200,19 @@ def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
     flatters; a run therefore records both this and its last epoch.
     """
     return min(reversed(epochs), key=lambda epoch: epoch.validation_error)
+
+
+def _check_format(file: Path, text: bytes) -> None:
+    """Tell a record of another version from a damaged one."""
+    found: Any = None
+    with suppress(ValueError):
+        found = json.loads(text)
+    number = found.get("format") if isinstance(found, dict) else None
+    if isinstance(number, int) and number != FORMAT:
+        raise CheckpointError(
+            f"expected {file} of format {FORMAT}, found {number}: it was made by another version of "
+            "resnext; use that one"
+        )
 
 
 def _make_folder(candidates: Iterable[Path]) -> Path:

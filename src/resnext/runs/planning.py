@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import torch
 
 import resnext
 from resnext.data import DataSet, Profile, default_profile, open_data, profile
+from resnext.data.digits import is_digits
 from resnext.data.loader import BAD_LIMIT
 from resnext.data.making import engine_for
 from resnext.errors import ResourceError, UsageError
@@ -83,12 +85,11 @@ def plan(
     Raises:
         ResNextError: something asked for does not exist or does not fit.
     """
-    if seed < 0:
-        raise UsageError(f"expected a seed of at least 0, found {seed}")
+    if not 0 <= seed < 2**64:
+        raise UsageError(f"expected a seed from 0 to 2^64 - 1, found {seed}")
     if not 0 <= bad_limit <= 1:
         raise UsageError(f"expected a limit of bad images from 0 to 1, found {bad_limit}")
-    if workers is not None and workers < 0:
-        raise UsageError(f"expected 0 or more workers, found {workers}")
+    check_workers(workers)
     where = resolve_device(device)
     wanted = recipe(recipe_name) if isinstance(recipe_name, str) else recipe_name
     named = resnext.spec(network) if network is not None else None
@@ -97,8 +98,10 @@ def plan(
     usual = usual_choice(opened, seen)
     named = named or resnext.spec(usual.network)
     wanted = wanted or recipe(usual.recipe)
+    spec = _fitted(named, opened, seen)
+    check_memory(spec, seen.resolution, wanted.batch_size, where)
     return Plan(
-        spec=resnext.spec(named, classes=len(opened.classes), in_channels=seen.channels),
+        spec=spec,
         recipe=wanted if epochs is None else wanted.with_epochs(epochs),
         data=opened,
         profile=seen,
@@ -107,8 +110,74 @@ def plan(
         workers=usual_workers(seen) if workers is None else workers,
         engine=engine_for(opened.train, seen),
         bad_limit=bad_limit,
-        name=f"{resnext.identifier(named)}-{opened.name}-seed{seed}",
+        name=f"{_short(named)}-{_slug(opened.name)}-seed{seed}",
     )
+
+
+def _fitted(named: Spec, data: DataSet, seen: Profile) -> Spec:
+    """The network for these classes and channels.
+
+    Raises:
+        UsageError: its name says another number of classes.
+    """
+    classes = len(data.classes)
+    notation = resnext.catalog.notation(named)
+    if notation is not None and notation.says_classes and named.classes != classes:
+        raise UsageError(
+            f"expected a network for the {classes} classes of {data.name}, found "
+            f"{resnext.name(named)}; leave the number out, it follows from the data"
+        )
+    return resnext.spec(named, classes=classes, in_channels=seen.channels)
+
+
+def _short(named: Spec) -> str:
+    """The identifier without the numbers that follow from the data."""
+    notation = resnext.catalog.notation(named)
+    return notation.usual().identifier() if notation else resnext.identifier(named)
+
+
+def _slug(name: str) -> str:
+    """A name that no shell needs quotes for."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "data"
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of workers that would exhaust the machine.
+
+    Raises:
+        UsageError: below 0, or above 8 per core.
+    """
+    most = 8 * _cores()
+    if workers is not None and not 0 <= workers <= most:
+        raise UsageError(f"expected 0 to {most} workers on this machine, found {workers}")
+
+
+def check_memory(spec: Spec, resolution: int, batch: int, device: torch.device) -> None:
+    """Refuse a training step whose weights and activations alone exceed the memory.
+
+    Raises:
+        ResourceError: they do; the message says how much is needed and how much is there.
+    """
+    needed = resnext.complexity(spec, resolution).training_memory(batch).total
+    free = _free_memory(device)
+    if free is not None and needed > free:
+        raise ResourceError(
+            f"expected {needed / 2**30:.1f} GiB of memory for {resnext.name(spec)} at {resolution} "
+            f"pixels and batch {batch}, found {free / 2**30:.1f} GiB free on {device}; take a "
+            "smaller network, resolution or recipe"
+        )
+
+
+def _free_memory(device: torch.device) -> int | None:
+    """Bytes that can be had; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(found[0]) if found and device.type == "cpu" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +195,10 @@ def usual_workers(seen: Profile) -> int:
 
 def usual_choice(data: DataSet, seen: Profile) -> Choice:
     """By the data: digits, pictures of 32 x 32, photos. All modest: they are for a first look."""
-    if data.name == "digits":
+    if is_digits(data):
         return Choice("ResNeXt-11 (4x8d, CIFAR)", "digits")
     if seen.resolution <= 32:
-        return Choice("ResNeXt-29 (8x16d, CIFAR)", "cifar")
+        return Choice("ResNeXt-29 (8x16d, CIFAR)", "small")
     return Choice("ResNeXt-50 (32x4d)", "small")
 
 
@@ -147,14 +216,14 @@ def resolve_device(text: str | None) -> torch.device:
     except RuntimeError:
         device = torch.device("meta")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"unknown device {text!r}; expected cpu, cuda, cuda:N or mps")
+        raise UsageError(f"expected device cpu, cuda, cuda:N or mps, found {text!r}")
     found = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "mps": int(torch.backends.mps.is_available()),
     }[device.type]
     if (device.index or 0) >= found:
-        raise ResourceError(f"no device {text!r} here: found {found} of kind {device.type}")
+        raise ResourceError(f"expected device {text!r} on this machine, found {found} of its kind")
     return device
 
 
@@ -183,12 +252,10 @@ def _profile(data: DataSet, resolution: int | None, name: str | None) -> Profile
             )
         return chosen
     usual = default_profile(data)
-    if resolution in (None, usual.resolution):
+    if resolution is None or (is_digits(data) and resolution == usual.resolution):
         return usual
-    if not usual.name.startswith("pil-"):
-        raise UsageError(
-            f"expected resolution {usual.resolution} for {data.name}, found {resolution}"
-        )
+    if is_digits(data):
+        raise UsageError(f"expected resolution 8 for the digits, found {resolution}")
     return profile(f"pil-{resolution}")
 
 

@@ -1,7 +1,8 @@
 """Training and scoring with a run folder: the loop, the evaluation and the folder put together."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from resnext.data import (
     DataSet,
+    Profile,
     Source,
     evaluation_batches,
     open_data,
@@ -21,11 +23,11 @@ from resnext.data import (
 )
 from resnext.data.loader import Batches
 from resnext.data.making import engine_for
-from resnext.errors import CheckpointError, DataError
+from resnext.errors import CheckpointError, DataError, ResourceError, UsageError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.model.network import build
-from resnext.runs.folder import BadImage, DataRecord, EpochRecord, RunFolder
-from resnext.runs.planning import Plan, lasting, resolve_device, usual_workers
+from resnext.runs.folder import RECORD, BadImage, DataRecord, EpochRecord, RunFolder
+from resnext.runs.planning import Plan, check_workers, lasting, resolve_device, usual_workers
 from resnext.training.checkpoint import load_weights
 from resnext.training.loop import Epoch, Step, fit
 
@@ -38,7 +40,8 @@ def train_run(plan: Plan, folder: RunFolder) -> Iterator[Step | Part | BadImage 
     Stopping in between loses the running epoch only.
     """
     # Always the grouped form: it is the fastest one, and what checkpoints hold.
-    model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
+    with _enough_memory(f"for the weights of {plan.name}"):
+        model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
     steps = 0
     current = _train_batches(plan, 1)
 
@@ -47,7 +50,8 @@ def train_run(plan: Plan, folder: RunFolder) -> Iterator[Step | Part | BadImage 
         current = _train_batches(plan, epoch)
         return current
 
-    for progress in fit(model, batches, plan.recipe, device=plan.device):
+    training = _guarded(fit(model, batches, plan.recipe, device=plan.device), "to train")
+    for progress in training:
         if isinstance(progress, Step):
             yield progress
             continue
@@ -120,7 +124,8 @@ def evaluate_run(
     scored.
     """
     folder = RunFolder.open(path)
-    seen = profile(folder.record.profile)
+    seen = _stored_profile(folder)
+    check_workers(workers)
     where = resolve_device(device)
     model = load_model(folder, where)
     images, scored, own = _images_of(folder, data)
@@ -151,20 +156,66 @@ def load_model(folder: RunFolder, device: torch.device | str = "cpu") -> nn.Modu
     Raises:
         CheckpointError: the weights are missing, damaged or of another network.
     """
+    if not folder.weights.exists() and not folder.epochs():
+        raise CheckpointError(
+            f"expected weights in {folder.path}, found none: no epoch was finished; train again"
+        )
     weights = load_weights(folder.weights)
     model = build(folder.spec(), form="grouped", device="meta")
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in weights.items()}
+    expected = {name: _kind(tensor) for name, tensor in model.state_dict().items()}
+    found = {name: _kind(tensor) for name, tensor in weights.items()}
     odd = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
     if odd:
         raise CheckpointError(
-            f"{folder.weights} does not fit {folder.record.network}: {odd[0]} is "
-            f"{_shape(found, odd[0])}, expected {_shape(expected, odd[0])} ({len(odd)} such)"
+            f"{folder.weights} does not fit {folder.record.network}: expected {odd[0]} as "
+            f"{expected.get(odd[0], 'nothing')}, found {found.get(odd[0], 'nothing')} "
+            f"({len(odd)} such)"
         )
     model.load_state_dict(weights, assign=True)
     return model.to(device)
+
+
+def _stored_profile(folder: RunFolder) -> Profile:
+    try:
+        seen = profile(folder.record.profile)
+    except UsageError as error:
+        raise CheckpointError(f"{folder.path / RECORD} is damaged: {error}") from error
+    channels = folder.spec().in_channels
+    if seen.channels != channels:
+        raise CheckpointError(
+            f"{folder.path / RECORD} is damaged: expected a profile of {channels} channels, found "
+            f"{seen.name} of {seen.channels}"
+        )
+    return seen
+
+
+@contextmanager
+def _enough_memory(what: str) -> Iterator[None]:
+    """One line where memory runs out.
+
+    Raises:
+        ResourceError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ResourceError(_OUT_OF_MEMORY.format(what)) from error
+    except RuntimeError as error:
+        if "alloc" not in str(error) and "memory" not in str(error):
+            raise
+        raise ResourceError(_OUT_OF_MEMORY.format(what)) from error
+
+
+def _guarded(records: Iterator[Step | Epoch], what: str) -> Iterator[Step | Epoch]:
+    with _enough_memory(what):
+        yield from records
+
+
+_OUT_OF_MEMORY = (
+    "expected enough memory {}, found too little; take a smaller network, resolution or recipe"
+)
 
 
 def _train_batches(plan: Plan, epoch: int) -> Batches:
@@ -262,5 +313,6 @@ def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     return f"class {at} is {found!r} instead of {expected!r}"
 
 
-def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
-    return "x".join(map(str, shapes[name])) or "one number" if name in shapes else "missing"
+def _kind(tensor: torch.Tensor) -> str:
+    size = "x".join(map(str, tensor.shape)) or "one number"
+    return f"{size} of {str(tensor.dtype).removeprefix('torch.')}"

@@ -74,13 +74,15 @@ def checksum_path(path: Path) -> Path:
 def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Make `folder` with the weights and where training stood; it appears whole or not at all.
 
+    Its parent must be there: a run folder that was deleted meanwhile does not come back in part.
+
     Raises:
         ResourceError: it cannot be written.
     """
     partial = folder.with_name(folder.name + ".tmp")
     with _writing(folder):
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial.mkdir()
         save_weights(partial / WEIGHTS, weights)
         write_bytes(partial / STATE, json.dumps(state).encode())
         partial.rename(folder)

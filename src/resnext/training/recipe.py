@@ -64,7 +64,7 @@ class Recipe(BaseModel):
             UsageError: `epochs` is not positive.
         """
         if epochs < 1:
-            raise UsageError(f"expected a positive number of epochs, found {epochs}")
+            raise UsageError(f"expected at least 1 epoch, found {epochs}")
         scale = epochs / self.epochs
         return self.model_copy(
             update={
@@ -171,5 +171,5 @@ def recipe(name: str) -> Recipe:
     if name not in RECIPES:
         near = get_close_matches(name, RECIPES, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UsageError(f"unknown recipe {name!r}{hint}; expected one of {', '.join(RECIPES)}")
+        raise UsageError(f"expected a recipe out of {', '.join(RECIPES)}, found {name!r}{hint}")
     return RECIPES[name]()

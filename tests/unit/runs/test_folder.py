@@ -1,8 +1,11 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+import resnext
 from resnext.errors import CheckpointError, ResourceError, UsageError
 from resnext.runs import EpochRecord, RunFolder, best
 from resnext.training.checkpoint import load_weights
@@ -84,7 +87,7 @@ def change(folder, **values):
 
 @pytest.mark.parametrize(
     ("values", "field"),
-    [({"seed": "3"}, "seed"), ({"colour": 1}, "colour"), ({"format": 2}, "format")],
+    [({"seed": "3"}, "seed"), ({"colour": 1}, "colour"), ({"format": "1"}, "format")],
     ids=str,
 )
 def test_a_record_with_a_wrong_or_unknown_field_is_refused(folder, values, field):
@@ -136,7 +139,28 @@ def test_another_damaged_line_is_refused(folder):
         folder.epochs()
 
 
+def test_a_folder_that_was_deleted_does_not_come_back_in_part(folder):
+    shutil.rmtree(folder.path)
+    with pytest.raises(ResourceError, match="cannot write"):
+        folder.keep(WEIGHTS, epoch(1, 5.0), step=1)
+    assert not folder.path.exists()
+
+
+def test_a_record_of_another_version_is_not_called_damaged(folder):
+    record = json.loads((folder.path / "run.json").read_text())
+    (folder.path / "run.json").write_text(json.dumps(record | {"format": 2, "colour": "red"}))
+    with pytest.raises(CheckpointError, match="of format 1, found 2: it was made by another"):
+        RunFolder.open(folder.path)
+
+
+def test_records_of_the_first_format_are_read():
+    opened = RunFolder.open(Path(__file__).parents[2] / "golden" / "run-format-1")
+    assert opened.record.engine == "pillow"
+    assert opened.spec() == resnext.spec("ResNeXt-11 (4x8d, CIFAR, 1 channel)")
+
+
 def test_an_epoch_that_cannot_be_saved_is_an_error(folder):
+    (folder.path / "checkpoints").rmdir()
     (folder.path / "checkpoints").write_text("in the way")
     with pytest.raises(ResourceError, match=r"cannot write .*step-00000001"):
         folder.keep(WEIGHTS, epoch(1, 5.0), step=1)

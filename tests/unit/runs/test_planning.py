@@ -18,15 +18,15 @@ def test_what_is_not_said_follows_from_the_data(sides):
     decided = plan(sides)
     assert (decided.recipe.name, decided.profile.name) == ("digits", "digits")
     assert decided.name.startswith("resnext11_")
-    photos = replace(sides, name="photos")
+    photos = replace(sides, location="photos")
     decided = plan(photos)
     assert (decided.recipe.name, decided.profile.name) == ("small", "pil-224")
     assert decided.spec == resnext.spec("ResNeXt-50 (32x4d)", classes=4)
 
 
 def test_another_resolution_is_for_photos(sides):
-    assert plan(replace(sides, name="photos"), resolution=64).profile.name == "pil-64"
-    with pytest.raises(UsageError, match="expected resolution 8 for digits, found 64"):
+    assert plan(replace(sides, location="photos"), resolution=64).profile.name == "pil-64"
+    with pytest.raises(UsageError, match="expected resolution 8 for the digits, found 64"):
         plan(sides, resolution=64)
     assert plan(sides, resolution=8).profile.name == "digits"
 
@@ -34,13 +34,26 @@ def test_another_resolution_is_for_photos(sides):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"recipe_name": "digit"}, UsageError, "unknown recipe 'digit'.*did you mean 'digits'"),
+        (
+            {"recipe_name": "digit"},
+            UsageError,
+            "expected a recipe out of .*, found 'digit'.*did you mean 'digits'",
+        ),
         ({"network": "ResNext-50 (32y4d)"}, NotationError, "32y4d"),
-        ({"epochs": 0}, UsageError, "positive number of epochs, found 0"),
-        ({"seed": -1}, UsageError, "a seed of at least 0, found -1"),
-        ({"device": "gpu"}, UsageError, "unknown device 'gpu'; expected cpu, cuda"),
-        ({"device": "meta"}, UsageError, "unknown device 'meta'"),
-        ({"device": "cpu:1"}, ResourceError, "no device 'cpu:1' here: found 1 of kind cpu"),
+        ({"epochs": 0}, UsageError, "at least 1 epoch, found 0"),
+        ({"seed": -1}, UsageError, "a seed from 0 to .*, found -1"),
+        ({"seed": 2**64}, UsageError, "a seed from 0 to .*, found 18446744073709551616"),
+        ({"workers": 10**5}, UsageError, "workers on this machine, found 100000"),
+        ({"bad_limit": 2.0}, UsageError, "from 0 to 1, found 2.0"),
+        (
+            {"network": "ResNet-18 (7 classes)"},
+            UsageError,
+            r"for the 4 classes of digits, found ResNet-18 \(7 classes\)",
+        ),
+        ({"network": "ResNeXt-50 (9999x9d)"}, ResourceError, "GiB of memory for ResNeXt-50"),
+        ({"device": "gpu"}, UsageError, "expected device cpu, cuda.*, found 'gpu'"),
+        ({"device": "meta"}, UsageError, "found 'meta'"),
+        ({"device": "cpu:1"}, ResourceError, "expected device 'cpu:1' on this machine, found 1"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -51,6 +64,21 @@ def test_what_does_not_exist_is_refused(sides, wrong, error, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_a_missing_gpu_is_a_lack_of_resources():
-    with pytest.raises(ResourceError, match="no device 'cuda' here: found 0 of kind cuda"):
+    with pytest.raises(ResourceError, match="expected device 'cuda' on this machine, found 0"):
         resolve_device("cuda")
     assert resolve_device(None) == torch.device("cpu")
+
+
+def test_a_folder_called_digits_is_a_folder(tmp_path, monkeypatch):
+    from unit.data.pictures import write_folder
+
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "digits", {"a": 4, "b": 4})
+    decided = plan("./digits", resolution=64)
+    assert decided.profile.name == "pil-64"
+    assert decided.recipe.name == "small"
+
+
+def test_runs_are_named_without_what_follows_from_the_data(sides):
+    photos = replace(sides, location="photos", name="my photos.v2 é")
+    assert plan(photos, seed=3).name == "resnext50_32x4d-my-photos.v2-seed3"

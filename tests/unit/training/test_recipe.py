@@ -55,7 +55,7 @@ def test_another_number_of_epochs_moves_everything_in_proportion():
 
 @pytest.mark.parametrize("epochs", [0, -3])
 def test_no_epochs_are_refused(epochs):
-    with pytest.raises(UsageError, match=f"positive number of epochs, found {epochs}"):
+    with pytest.raises(UsageError, match=f"at least 1 epoch, found {epochs}"):
         recipe("cifar").with_epochs(epochs)
 
 
