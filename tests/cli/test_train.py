@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
         capsys, "train", *TINY, "--data", "photos", "--epochs", 2, "--seed", 5
     )
     assert (status, err) == (0, "")
+    assert out.splitlines()[6].split()[5] == "–"  # of two classes the fifth best says nothing
     assert "epochs   2 instead of 30: the rate's curve is scaled with them" in out
     path = "runs/resnext11_2x2d-photos-seed5"
     assert out.endswith(f"next     resnext evaluate {path}\n")
@@ -55,6 +57,7 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
     status, out, _ = outcome(capsys, "evaluate", path)
     assert status == 0
     assert f"{min(errors):.2f} %" in out
+    assert "top-5 error  – (of 2)\n" in out
     assert record["fingerprint"] in out
 
     (photos / "red" / "0.png").unlink()
@@ -92,6 +95,45 @@ def test_what_cannot_be_trained_is_one_line_and_writes_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_what_comes_next_can_be_pasted(photos, capsys):
+    words = (*TINY, "--data", "photos", "--epochs", 1, "--out", "my run's")
+    status, out, _ = outcome(capsys, "train", *words)
+    assert status == 0
+    pasted = shlex.split(out.splitlines()[-1].removeprefix("next"))
+    assert pasted == ["resnext", "evaluate", "my run's"]
+    assert outcome(capsys, *pasted[1:])[0] == 0
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("resnext.runs.plan", "no run was begun"),
+        ("resnext.cli.train._print_plan", "no epoch was finished, run holds no weights"),
+        ("resnext.cli.train._print_summary", "run keeps all up to the end of epoch 1, weights"),
+    ],
+)
+def test_an_interrupt_says_what_there_is_whenever_it_comes(
+    photos, capsys, monkeypatch, place, said
+):
+    monkeypatch.setattr(place, interrupted)
+    words = (*TINY, "--data", "photos", "--epochs", 1, "--out", "run")
+    status, _, err = outcome(capsys, "train", *words)
+    assert status == 130
+    assert err.startswith(f"resnext: interrupted; {said}")
+    assert err.count("\n") == 1
+    assert (photos.parent / "run").exists() == (said != "no run was begun")
+
+
+def test_an_interrupted_evaluation_is_no_error(capsys, monkeypatch):
+    monkeypatch.setattr("resnext.runs.evaluate_run", interrupted)
+    status, out, err = outcome(capsys, "evaluate", "run")
+    assert (status, out, err) == (130, "", "resnext: interrupted; run is as it was\n")
 
 
 def test_damage_is_refused_with_the_file_named(photos, capsys):

@@ -1,50 +1,91 @@
-"""Training and evaluation while they run: a live bar on a terminal, plain lines elsewhere."""
+"""Training and evaluation while they run: a live bar on a terminal, plain lines elsewhere.
 
-from collections.abc import Iterable, Iterator
+Nothing here loads torch before it is needed, so that the wait for it can be shown too.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+import typer
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
-    TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
-from resnext.evaluation.scores import Part
-from resnext.runs import BadImage, EpochRecord, Evaluation
-from resnext.training.loop import Step
+if TYPE_CHECKING:
+    from resnext.evaluation.scores import Part
+    from resnext.runs import BadImage, EpochRecord, Evaluation
+    from resnext.training.loop import Step
 
-_COLUMNS = ("epoch", "rate", "loss", "train err", "val err", "val top-5", "img/s", "s")
-_LINE = "{:>9} {:>8} {:>7} {:>9} {:>7} {:>9} {:>7} {:>6}"
+INTERRUPTED = 130
+"""128 and the number of the signal, as shells count it."""
+
+_WIDTHS = {
+    "epoch": 9,
+    "rate": 8,
+    "loss": 7,
+    "train err": 9,
+    "val err": 7,
+    "val top-5": 9,
+    "img/s": 7,
+    "s": 6,
+}
+_DISPENSABLE = ("s", "img/s", "val top-5", "rate", "loss", "train err")
+"""What a narrow terminal does without, in this order."""
 
 
-def follow(records: Iterable[Step | Part | BadImage | EpochRecord], epochs: int) -> None:
+def follow(
+    records: Iterable["Step | Part | BadImage | EpochRecord"],
+    epochs: int,
+    classes: int,
+    console: Console | None = None,
+) -> None:
     """Pull a training to its end and show it: errors in percent, losses in nats."""
-    console = Console(highlight=False, soft_wrap=True)
-    print(_LINE.format(*_COLUMNS), flush=True)
+    from resnext.runs import BadImage, EpochRecord
+    from resnext.training.loop import Step
+
+    console = console or Console(highlight=False, soft_wrap=True)
+    columns = _fitting(console.width) if console.is_terminal else tuple(_WIDTHS)
+    started, first = time.monotonic(), True
+    console.print(_row(columns, dict(zip(columns, columns, strict=True))), markup=False)
     with _bar(console) as bar:
-        task = bar.add_task("starting", total=float(epochs))
+        task = bar.add_task("", total=float(epochs), texts=("starting",))
         for record in records:
             if isinstance(record, EpochRecord):
-                bar.console.print(epoch_line(record, epochs), markup=False)
+                console.print(_row(columns, _cells(record, epochs, classes)), markup=False)
                 bar.update(task, completed=record.epoch)
+                left = (time.monotonic() - started) * (epochs - record.epoch)
+                if first and left > 60 and not console.is_terminal:
+                    console.print(f"about {_duration(left)} left", markup=False)
+                first = False
             elif isinstance(record, BadImage):
-                bar.console.print(
-                    f"bad image, replaced: {record.reason}", markup=False, style="yellow"
-                )
+                text = f"bad image, replaced: {record.reason}"
+                console.print(text, markup=False, style="yellow")
             elif isinstance(record, Step):
                 done = record.epoch - 1 + record.step / record.steps
-                bar.update(task, completed=done, description=step_text(record, epochs))
+                texts = step_texts(record, epochs)
+                bar.update(task, completed=done, texts=texts, refresh=True)
             else:
-                bar.update(task, description=f"validating {record.step}/{record.steps}")
+                bar.update(task, texts=(f"validating {record.step}/{record.steps}", "validating"))
 
 
-def wait(records: Iterable[Part | Evaluation]) -> Evaluation:
+def wait(records: Iterable["Part | Evaluation"]) -> "Evaluation":
     """Pull an evaluation to its end, with a bar on stderr so that stdout holds the result alone."""
+    from resnext.runs import Evaluation
+
     with _bar(Console(stderr=True)) as bar:
-        task = bar.add_task("scoring", total=None)
+        task = bar.add_task("", total=None, texts=("scoring",))
         for record in records:
             if isinstance(record, Evaluation):
                 return record
@@ -52,38 +93,121 @@ def wait(records: Iterable[Part | Evaluation]) -> Evaluation:
     raise AssertionError("an evaluation ends with its result")
 
 
-def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """One finished epoch as a row of the table."""
-    return _LINE.format(
-        f"{record.epoch}/{epochs}",
-        f"{record.learning_rate:.2g}",
-        f"{record.train_loss:.4f}",
-        f"{record.train_error:.2f}",
-        f"{record.validation_error:.2f}",
-        f"{record.validation_top5_error:.2f}",
-        f"{record.images_per_second:.0f}",
-        f"{record.seconds:.1f}",
-    )
+@contextmanager
+def loading(*, stderr: bool = False) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal that torch is being loaded; yields a function to say what follows it."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("loading torch …") as status:
+        yield lambda doing: status.update(Text(f"{doing} …"))
 
 
-def step_text(record: Step, epochs: int) -> str:
-    """Where the running epoch stands."""
+@contextmanager
+def interruptible(kept: Callable[[], str]) -> Iterator[None]:
+    """Make Ctrl-C one line that says what there is now, and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"resnext: interrupted; {kept()}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def top5(error: float, classes: int) -> str:
+    """A top-5 error in percent; of five classes or fewer it is always zero and says nothing."""
+    from resnext.metrics import TOP
+
+    return f"{error:.2f}" if classes > TOP else "–"
+
+
+def step_texts(record: "Step", epochs: int) -> list[str]:
+    """Where the running epoch stands, from all that is known to nothing at all."""
     counts = record.counts
-    return (
-        f"epoch {record.epoch}/{epochs} step {record.step}/{record.steps}  "
-        f"loss {counts.loss:.3f}  err {counts.top1_error:.1f} %  "
-        f"rate {record.learning_rate:.2g}  {counts.samples / record.seconds:.0f} img/s"
+    parts = (
+        f"epoch {record.epoch}/{epochs}",
+        f" step {record.step}/{record.steps}",
+        f"  loss {counts.loss:.3f}",
+        f"  err {counts.top1_error:.1f} %",
+        f"  {counts.samples / record.seconds:.0f} img/s",
+        f"  rate {record.learning_rate:.2g}",
     )
+    return ["".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def _fitting(width: int) -> tuple[str, ...]:
+    """The columns of the table that a terminal has room for."""
+    columns = list(_WIDTHS)
+    for name in _DISPENSABLE:
+        if sum(_WIDTHS[column] + 1 for column in columns) - 1 <= width:
+            break
+        columns.remove(name)
+    return tuple(columns)
+
+
+def _row(columns: Iterable[str], cells: dict[str, str]) -> str:
+    return " ".join(f"{cells[name]:>{_WIDTHS[name]}}" for name in columns)
+
+
+def _cells(record: "EpochRecord", epochs: int, classes: int) -> dict[str, str]:
+    """One finished epoch as a row of the table."""
+    return {
+        "epoch": f"{record.epoch}/{epochs}",
+        "rate": f"{record.learning_rate:.2g}",
+        "loss": f"{record.train_loss:.4f}",
+        "train err": f"{record.train_error:.2f}",
+        "val err": f"{record.validation_error:.2f}",
+        "val top-5": top5(record.validation_top5_error, classes),
+        "img/s": f"{record.images_per_second:.0f}",
+        "s": f"{record.seconds:.1f}",
+    }
+
+
+def _duration(seconds: float) -> str:
+    """In the unit in which two digits say enough."""
+    for size, unit in ((86400, "days"), (3600, "h")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 60:.0f} min"
+
+
+class _Words:
+    """The longest of some texts that its place has room for."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def _fitting(self, width: int) -> str:
+        return next((text for text in self._texts if len(text) <= width), "")
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        del console
+        return Measurement(1, max(1, len(self._fitting(options.max_width))))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        del console
+        yield Text(self._fitting(options.max_width), no_wrap=True)
+
+
+class _WordsColumn(ProgressColumn):
+    """What is going on, in the words of a task's `texts`."""
+
+    def render(self, task: Task) -> _Words:
+        """The words of a task."""
+        return _Words(task.fields["texts"])
 
 
 @contextmanager
 def _bar(console: Console) -> Iterator[Progress]:
-    """A bar that is there while something runs, on terminals only."""
+    """A bar that is there while something runs, on terminals only.
+
+    Where there is little room the words and the bar shrink; percentage and time left stay whole.
+    """
     columns = (
-        TextColumn("{task.description}", markup=False),
+        _WordsColumn(),
         BarColumn(bar_width=20),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
+        TaskProgressColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnext.cli.display import interruptible, loading, top5, wait
+
 if TYPE_CHECKING:
     from resnext.runs import Evaluation
 
@@ -24,10 +26,11 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score the best weights of a run on its validation images, or on others."""
-    from resnext.cli.display import wait
-    from resnext.runs import evaluate_run
+    with interruptible(lambda: f"{run} is as it was"):
+        with loading(stderr=True):
+            from resnext.runs import evaluate_run
 
-    result = wait(evaluate_run(run, data, device=device, workers=workers))
+        result = wait(evaluate_run(run, data, device=device, workers=workers))
     if as_json:
         print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -37,11 +40,14 @@ def evaluate(
 def _print_table(result: "Evaluation") -> None:
     counts = result.scores.counts
     whose = "the run's own validation images" if result.own_data else "other images than the run's"
+    classes = len(result.data.classes)
+    top5_error = top5(counts.top5_error, classes)
+    top5_error += f" (of {classes})" if top5_error == "–" else f" % ({counts.top5_wrong:,} wrong)"
     rows = {
         "run": result.run,
         "network": result.network,
         "top-1 error": f"{counts.top1_error:.2f} % ({counts.top1_wrong:,} wrong)",
-        "top-5 error": f"{counts.top5_error:.2f} % ({counts.top5_wrong:,} wrong)",
+        "top-5 error": top5_error,
         "samples": f"{counts.samples:,}",
         "protocol": f"{result.scores.protocol}, profile {result.scores.profile}",
         "data": f"{result.data.location}: {whose}",

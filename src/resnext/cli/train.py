@@ -1,5 +1,6 @@
 """``resnext train``: a run from the first word to the summary."""
 
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnext.cli.display import follow, interruptible, loading
 from resnext.errors import ResNextError
 
 if TYPE_CHECKING:
@@ -52,36 +54,36 @@ def train(
 ) -> None:
     """Train a network; without any option, a small one on handwritten digits in a minute."""
     started = time.perf_counter()
-    from resnext import runs  # torch takes seconds to import: not for --help
+    folder: RunFolder | None = None
+    with interruptible(lambda: _kept(folder) if folder else "no run was begun"):
+        with loading() as doing:
+            from resnext import runs  # torch takes seconds to import: not for --help
 
-    plan = runs.plan(
-        data,
-        network,
-        recipe,
-        epochs=epochs,
-        seed=seed,
-        device=device,
-        workers=workers,
-        resolution=resolution,
-        profile_name=profile,
-        bad_limit=bad_limit / 100,
-    )
-    folder = plan.create(out, sys.argv)
-    _print_plan(plan, rescaled=epochs is not None)
-    _follow(plan, folder)
-    _print_summary(folder, time.perf_counter() - started)
+            doing(f"opening {data}")
+            plan = runs.plan(
+                data,
+                network,
+                recipe,
+                epochs=epochs,
+                seed=seed,
+                device=device,
+                workers=workers,
+                resolution=resolution,
+                profile_name=profile,
+                bad_limit=bad_limit / 100,
+            )
+        folder = plan.create(out, sys.argv)
+        _print_plan(plan, rescaled=epochs is not None)
+        _follow(plan, folder)
+        _print_summary(folder, time.perf_counter() - started)
 
 
 def _follow(plan: "Plan", folder: "RunFolder") -> None:
     """Show the training until it ends, one way or another."""
-    from resnext.cli.display import follow
     from resnext.runs import train_run
 
     try:
-        follow(train_run(plan, folder), plan.recipe.epochs)
-    except KeyboardInterrupt:
-        print(f"resnext: interrupted; {_kept(folder)}", file=sys.stderr)
-        raise typer.Exit(130) from None
+        follow(train_run(plan, folder), plan.recipe.epochs, len(plan.data.classes))
     except ResNextError as error:
         raise type(error)(f"{error}; {_kept(folder)}") from error
 
@@ -133,4 +135,4 @@ def _print_summary(folder: "RunFolder", seconds: float) -> None:
         print(f"{word}     {epoch.validation_error:.2f} % validation error, epoch {epoch.epoch}")
     print(f"time     {seconds:.1f} s")
     print(f"weights  {folder.weights} (best epoch)")
-    print(f"next     resnext evaluate {folder.path}")
+    print(f"next     resnext evaluate {shlex.quote(str(folder.path))}")
