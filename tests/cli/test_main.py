@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,11 +30,52 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["trian"], "No such command 'trian'"),
-        (["train", "--epoch", "3"], "No such option"),
-        (["train", "--epochs", "many"], "Invalid value for '--epochs'"),
-        (["evaluate"], "Missing argument 'RUN'; see resnext evaluate --help"),
+        (["trian"], "expected a command, found 'trian'"),
+        (["data", "chekc"], "expected a command, found 'chekc'"),
+        (["data"], "expected a command, found none; see resnext data --help"),
+        (["--foo"], "expected an option of this command, found '--foo'; see resnext --help"),
+        (
+            ["train", "--epoch", "3"],
+            "found '--epoch' (did you mean --epochs?); see resnext train --help",
+        ),
+        (
+            ["train", "--epochs", "ten"],
+            "expected a whole number for --epochs, found 'ten'; see resnext train --help",
+        ),
+        (
+            ["train", "--epochs", "3", "--bad-limit=x"],
+            "expected a number for --bad-limit, found 'x'; see resnext train --help",
+        ),
+        (
+            ["describe", "resnet50", "--batch", "0"],
+            "expected a whole number of at least 1 for --batch, found '0'",
+        ),
+        (
+            ["solve", "--budget", "money"],
+            "expected parameters or multiply-adds for --budget, found 'money'",
+        ),
+        (
+            ["train", "--seed", "1", "--out"],
+            "expected a value for --out, found none; see resnext train --help",
+        ),
+        (
+            ["describe", "--json=3"],
+            "expected no value for --json, found one; see resnext describe --help",
+        ),
+        (["evaluate"], "expected the argument RUN, found none; see resnext evaluate --help"),
+        (
+            ["benchmark", "input"],
+            "expected the option --data, found none; see resnext benchmark input --help",
+        ),
+        (["evaluate", "a", "b c"], "expected no more words, found 'b c'; see resnext evaluate"),
         (["describe", "ResNeXt-50 (32q4d)"], "32q4d"),
+        (["describe"], "expected a network's name or --all, found neither; say for example: "),
+        (["describe", "resnet50", "--all"], "expected --all by itself, found resnet50 with it"),
+        (
+            ["describe", "--all", "--classes", "5", "--resolution", "10"],
+            "expected --all by itself, found --resolution, --classes with it; leave out --all",
+        ),
+        (["describe", "--all", "--layers", "--batch", "32"], "found --batch, --layers with it"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -69,9 +112,9 @@ def failing(error):
     [
         (KeyError("x"), 1, "unexpected KeyError: 'x' (run again with --debug for the traceback)"),
         (RuntimeError("two\nlines"), 1, "unexpected RuntimeError: two lines (run again"),
-        (KeyboardInterrupt(), 130, "interrupted; nothing was written"),
+        (OSError(5, "unplugged"), 1, "unexpected OSError: [Errno 5] unplugged (run again"),
     ],
-    ids=["KeyError", "RuntimeError", "interrupt"],
+    ids=["KeyError", "RuntimeError", "OSError"],
 )
 def test_the_unexpected_is_one_line_too(capsys, monkeypatch, error, status, line):
     monkeypatch.setattr(main, "app", failing(error))
@@ -79,6 +122,47 @@ def test_the_unexpected_is_one_line_too(capsys, monkeypatch, error, status, line
     assert code == status
     assert err.startswith(f"resnext: error: {line}")
     assert err.count("\n") == 1
+
+
+def test_an_interrupt_is_no_error_and_promises_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(main, "app", failing(KeyboardInterrupt()))
+    code, _, err = outcome(capsys, "describe", "resnet50")
+    assert (code, err) == (130, "resnext: interrupted\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [
+        (">&-", "it is closed"),
+        pytest.param(
+            ">/dev/full",
+            "No space left on device",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("words", ["describe --all", "--help"])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_5(
+    words, where, reason, unbuffered
+):
+    command = f"'{sys.executable}' -m resnext.cli.main {words} {where}"
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    result = subprocess.run(
+        ["sh", "-c", command], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    expected = f"resnext: error: cannot write standard output: {reason}\n"
+    assert (result.returncode, result.stderr) == (5, expected)
+
+
+def test_a_closed_stderr_changes_nothing():
+    command = f"'{sys.executable}' -m resnext.cli.main"
+    for words, status in (("describe resnet50", 0), ("describe '?'", 2)):
+        result = subprocess.run(
+            ["sh", "-c", f"{command} {words} 2>&-"], stdout=subprocess.PIPE, text=True
+        )
+        assert result.returncode == status
+        assert "error" not in result.stdout
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -22,17 +22,26 @@ def describe(
         int | None, typer.Option(help="Side of the image in pixels.", show_default="the usual one")
     ] = None,
     classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images, for the memory estimate.")] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images, for the memory estimate.", show_default="32"),
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="List the catalogue.")] = False,
     layers: Annotated[bool, typer.Option(help="List every layer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a network's stages and its exact cost; no weights, no torch."""
-    if all_ == (network is not None):
-        raise UsageError("expected a network's name or --all, such as: resnext describe resnet50")
-    if network is None:
+    if network is None or all_:
+        for_one = {
+            "--resolution": resolution is not None,
+            "--classes": classes is not None,
+            "--batch": batch is not None,
+            "--layers": layers,
+        }
+        _require_all_alone(network, all_, [word for word, given in for_one.items() if given])
         _print_catalog(as_json=as_json)
         return
+    batch = 32 if batch is None else batch
     spec = read_spec(network, classes=classes)
     cost = complexity(spec, resolution)
     if as_json:
@@ -41,6 +50,21 @@ def describe(
         _print_table(spec, cost, batch)
         if layers:
             _print_layers(cost)
+
+
+def _require_all_alone(network: str | None, all_: bool, for_one: list[str]) -> None:
+    """Refuse what has no meaning for the catalogue instead of leaving it out silently."""
+    if not all_:
+        raise UsageError(
+            "expected a network's name or --all, found neither; say for example: "
+            "resnext describe resnet50"
+        )
+    found = [network, *for_one] if network else for_one
+    if found:
+        raise UsageError(
+            f"expected --all by itself, found {', '.join(found)} with it; leave out --all to "
+            "describe one network"
+        )
 
 
 def _print_catalog(*, as_json: bool) -> None:
