@@ -149,9 +149,11 @@ def test_without_a_terminal_one_line_says_how_long_it_takes(
     monkeypatch.setattr(display.time, "monotonic", clock)
 
     def slowly():
+        clock.now += 5.0  # until the first step begins; it is not needed again
         for number in (1, 2):
+            clock.now += 2.0
             yield step(4)
-            clock.now += seconds
+            clock.now += seconds - 2.0
             yield EPOCH.model_copy(update={"epoch": number})
 
     follow(slowly(), epochs, 10)

@@ -57,18 +57,21 @@ def follow(
 
     console = console or Console(highlight=False, soft_wrap=True)
     columns = _fitting(console.width) if console.is_terminal else tuple(_WIDTHS)
-    started, first = time.monotonic(), True
+    started: float | None = None
+    timed = console.is_terminal
     console.print(_row(columns, dict(zip(columns, columns, strict=True))), markup=False)
     with _bar(console) as bar:
         task = bar.add_task("", total=float(epochs), texts=("starting",))
         for record in records:
+            if started is None:  # without what comes before the first step, once
+                started = time.monotonic() - getattr(record, "seconds", 0.0)
             if isinstance(record, EpochRecord):
                 console.print(_row(columns, _cells(record, epochs, classes)), markup=False)
                 bar.update(task, completed=record.epoch)
                 left = (time.monotonic() - started) * (epochs - record.epoch)
-                if first and left > 60 and not console.is_terminal:
+                if left > 60 and not timed:
                     console.print(f"about {_duration(left)} left", markup=False)
-                first = False
+                timed = True
             elif isinstance(record, BadImage):
                 text = f"bad image, replaced: {record.reason}"
                 console.print(text, markup=False, style="yellow")
