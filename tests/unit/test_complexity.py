@@ -104,7 +104,7 @@ def test_stage_maps_are_table_1_s():
 def test_names_do_as_well_as_specifications():
     assert complexity("resnet50") == complexity(spec("resnet50"))
     assert solve(32, "resnet50") == solve(32, spec("resnet50"))
-    with pytest.raises(SpecError, match="at least 1 pixel, found 224.0 x 224.0"):
+    with pytest.raises(SpecError, match=r"at least 1 pixel, found 224\.0 x 224\.0"):
         complexity("resnet50", 224.0)  # type: ignore[arg-type]
 
 

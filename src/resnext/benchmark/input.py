@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnext.data import Source, colour, native, profile
-from resnext.data.making import Maker, NativeMaker
+from resnext.data.making import Maker, OpenFiles, Raw, Used, maker, why_not
 from resnext.data.profiles import Profile
 from resnext.errors import DataError
 
@@ -86,21 +86,22 @@ def _contests(source: Source, side: int, seed: int, threads: int) -> Iterator[Co
     train: dict[str, Method] = {"torchvision reference, float32": peer.train}
     full: dict[str, Method] = {"torchvision reference, float32": peer.train_with_colours}
     evaluate: dict[str, Method] = {"torchvision reference, float32": peer.evaluate}
-    train["resnext pillow, uint8"] = _maker(source, plain, seed).batch
-    full["resnext pillow, float32"] = _ready(_maker(source, colours, seed))
-    evaluate["resnext pillow, uint8"] = _maker(source, plain, None).batch
+    engines: tuple[Used, ...] = ("pillow", "simplejpeg", "native")
+    for engine in engines:
+        if why_not(engine, source, plain) is None:
+            train[f"resnext {engine}, uint8"] = _bytes(_made(engine, source, plain, seed))
+            full[f"resnext {engine}, float32"] = _ready(_made(engine, source, colours, seed))
+            evaluate[f"resnext {engine}, uint8"] = _bytes(_made(engine, source, plain, None))
     if native.reason() is None:
-        train["resnext native, uint8"] = _native(source, plain, seed).batch
-        full["resnext native, float32"] = _ready(_native(source, colours, seed))
-        evaluate["resnext native, uint8"] = _native(source, plain, None).batch
+        train["limit: decoding the crop's window alone"] = _decoding(source, side, seed)
     yield Contest(group="training crop", methods=train)
     yield Contest(group="training crop, jitter, lighting, normalised", methods=full)
     yield Contest(group="evaluation", methods=evaluate)
     if native.reason() is None:
         methods: dict[str, Method] = {
-            f"resnext native, {count} thread{'s' if count > 1 else ''}": _native(
-                source, plain, seed, threads=count
-            ).batch
+            f"resnext native, {count} thread{'s' if count > 1 else ''}": _bytes(
+                _made("native", source, plain, seed, threads=count)
+            )
             for count in (1, threads)
         }
         yield Contest(group=f"training crop on {threads} threads", methods=methods, threads=threads)
@@ -134,23 +135,45 @@ def _run(
     ]
 
 
-def _maker(source: Source, chosen: Profile, seed: int | None) -> Maker:
-    return Maker(source=source, profile=chosen, seed=seed, epoch=1, replace=False)
+def _made(
+    engine: Used, source: Source, chosen: Profile, seed: int | None, *, threads: int = 1
+) -> Maker:
+    return maker(source, chosen, seed=seed, epoch=1, replace=False, engine=engine, threads=threads)
 
 
-def _native(source: Source, chosen: Profile, seed: int | None, *, threads: int = 1) -> NativeMaker:
-    return NativeMaker(
-        source=source, profile=chosen, seed=seed, epoch=1, replace=False, threads=threads
-    )
+def _decoding(source: Source, side: int, seed: int) -> Method:
+    """Reading and decoding the same windows without resizing them: no loader can be faster."""
+    pool, files = native.NativeLoader(threads=1), OpenFiles()
+
+    def run(group: NDArray[np.int64]) -> object:
+        encoded = [files.part(source.encoded(index)) for index in group.tolist()]
+        cutting = native.Drawn(rule="torchvision", seed=seed, epoch=1, indices=group)
+        return pool.load(encoded, cutting, side=side, resample="nothing")
+
+    return run
+
+
+def _bytes(made_by: Maker) -> Method:
+    """To bytes in memory that is used again, as training does it."""
+    memory: list[NDArray[np.generic]] = []
+
+    def run(group: NDArray[np.int64]) -> Raw:
+        raw = made_by.batch(group, memory[0] if memory else None)
+        memory[:] = [raw.images.numpy()]
+        return raw
+
+    return run
 
 
 def _ready(made_by: Maker) -> Method:
-    """To float32 in memory that is used again, as training does it on a CPU."""
-    memory: list[Tensor] = []
+    """To float32, likewise."""
+    make, memory = _bytes(made_by), list[Tensor]()
 
     def run(group: NDArray[np.int64]) -> Tensor:
         fits = bool(memory) and len(memory[0]) == len(group)
-        memory[:] = [made_by.batch(group).ready("cpu", out=memory[0] if fits else None)]
+        raw = make(group)
+        assert isinstance(raw, Raw)
+        memory[:] = [raw.ready("cpu", out=memory[0] if fits else None)]
         return memory[0]
 
     return run

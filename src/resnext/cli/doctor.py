@@ -2,6 +2,7 @@
 
 import json
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ def doctor(
         "machine": machine(),
         "versions": " ".join(f"{name} {version}" for name, version in versions().items()),
         "gpu": cuda or "none that torch can use",
-        "input engine": "pillow" if native.reason() else "native",
+        "input engine": _engine(),
         "native loader": native.describe(),
         "timm": _version("timm"),
     }
@@ -30,6 +31,15 @@ def doctor(
         return
     for name, value in report.items():
         print(f"{name:<14} {value}")
+
+
+def _engine() -> str:
+    from resnext.data import native
+
+    if native.reason() is None:
+        return "native"
+    installed = find_spec("simplejpeg") is not None
+    return "simplejpeg" if installed else "pillow; pip install simplejpeg makes it faster"
 
 
 def _version(package: str) -> str:

@@ -48,15 +48,28 @@ def normalised(
     if numbers is not None:
         for part in parts:
             torch.mean(planes[part].to(torch.float32), 2, out=means[part])
-    total = normalisation(means)
-    if numbers is not None:
-        total = after(total, paper_colour(numbers.to(means), means / unit))
-    weight, shift = total[:, :, :3] / unit, total[:, :, 3:]
+    total = maps(numbers, means, unit=unit)
+    weight, shift = total[:, :, :3], total[:, :, 3:]
     found = planes.new_empty(planes.shape, dtype=torch.float32) if out is None else out
     found = found.view(planes.shape)
     for part in parts:
         torch.baddbmm(shift[part], weight[part], planes[part].to(torch.float32), out=found[part])
     return found.view(count, 3, height, width)
+
+
+def maps(numbers: Tensor | None, means: Tensor, *, unit: float) -> Tensor:
+    """From pixels as they are to what a network sees, N x 3 x 4.
+
+    Args:
+        numbers: N x 9 in [0, 1); None leaves the colours alone.
+        means: N x 3, of the images' channels; used only with numbers.
+        unit: the value of white.
+    """
+    total = normalisation(means)
+    if numbers is not None:
+        total = after(total, paper_colour(numbers.to(means), means / unit))
+    total[:, :, :3] /= unit
+    return total
 
 
 def paper_colour(numbers: Tensor, means: Tensor) -> Tensor:

@@ -205,11 +205,16 @@ class Batches:
         """Batches made ahead while the caller works; the native loader has threads of its own."""
         with ThreadPoolExecutor(1, thread_name_prefix="batches") as feeder:
             ahead: list[Future[Raw]] = []
+            used: list[NDArray[np.generic]] = []  # memory of batches that the caller is done with
             try:
                 for group in self.groups:
-                    ahead.append(feeder.submit(self.maker.batch, group))
+                    out = used.pop() if used else None
+                    ahead.append(feeder.submit(self.maker.batch, group, out))
                     if len(ahead) > _AHEAD:
-                        yield ahead.pop(0).result()
+                        raw = ahead.pop(0).result()
+                        yield raw
+                        if self.reuse:
+                            used.append(raw.images.numpy())
                 while ahead:
                     yield ahead.pop(0).result()
             finally:

@@ -6,8 +6,10 @@ grey levels where their filter is the same.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from resnext.data import colour, native, order
+from resnext.data.decode import MAX_PIXELS
 from resnext.data.order import Key
-from resnext.data.photos import Photo
+from resnext.data.photos import Decoded, Photo
 from resnext.data.profiles import Profile
 from resnext.data.source import Encoded, Source
 from resnext.errors import DataError, UsageError
@@ -26,7 +29,10 @@ from resnext.errors import DataError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Engine = Literal["auto", "native", "pillow"]
+    from resnext.data.pictures import Pixels
+
+Used = Literal["native", "simplejpeg", "pillow"]
+Engine = Literal["auto", "native", "simplejpeg", "pillow"]
 
 _ATTEMPTS = 16
 """Images that may stand in for one that cannot be read, before the data counts as broken."""
@@ -52,6 +58,7 @@ class Raw:
         numbers: N x 9, the draws for the photos' colours; None leaves them alone.
         unit: None for images that are ready.
         bad: images of this batch that were replaced.
+        painter: native threads that map the colours of bytes on a CPU; torch does it without.
     """
 
     images: Tensor
@@ -60,14 +67,28 @@ class Raw:
     numbers: Tensor | None
     unit: float | None
     bad: tuple[Bad, ...]
+    painter: native.NativeLoader | None = None
 
     def ready(self, device: torch.device | str, out: Tensor | None = None) -> Tensor:
         """N x C x H x W float32 on the device, in `out` if given; photos travel there as bytes."""
         images = self.images.to(device, non_blocking=True)
         if self.unit is None:
             return images
+        if self.painter is not None and images.device.type == "cpu":
+            return self._painted(self.painter, out)
         numbers = None if self.numbers is None else self.numbers.to(device, non_blocking=True)
         return colour.normalised(images, numbers, unit=self.unit, out=out)
+
+    def _painted(self, painter: native.NativeLoader, out: Tensor | None) -> Tensor:
+        assert self.unit is not None
+        pixels = self.images.numpy()
+        means = torch.zeros(len(pixels), 3)
+        if self.numbers is not None:
+            means = torch.from_numpy(painter.means(pixels))
+        maps = colour.maps(self.numbers, means, unit=self.unit).numpy()
+        return torch.from_numpy(
+            painter.colours(pixels, maps, out=None if out is None else out.numpy())
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +117,22 @@ class Maker(Dataset[Any]):
         except DataError as error:
             return error
 
-    def batch(self, indices: NDArray[np.int64]) -> Raw:
+    def batch(self, indices: NDArray[np.int64], out: NDArray[np.generic] | None = None) -> Raw:
         """The images at these positions of the source.
+
+        Args:
+            indices: N positions.
+            out: memory of an earlier batch that nobody needs any more, used if it fits.
 
         Raises:
             DataError: one cannot be used, and none may stand in for it.
         """
-        images = self._empty(len(indices))
+        images = self._empty(len(indices), out)
         return self._filled(images, indices, range(len(indices)))
 
-    def _empty(self, count: int) -> NDArray[np.generic]:
+    def _empty(self, count: int, out: NDArray[np.generic] | None) -> NDArray[np.generic]:
+        if out is not None and len(out) == count:
+            return out
         side, view = self.profile.resolution, self.profile.view
         if not isinstance(view, Photo):
             return np.empty((count, self.profile.channels, side, side), dtype=np.float32)
@@ -155,7 +182,7 @@ class Maker(Dataset[Any]):
 
     def _made(self, index: int, drawn_as: int) -> NDArray[np.generic]:
         """One image under the draws of the place that it takes."""
-        image = self.source.read(index)
+        image: Any = self._decoded(index)
         view = self.profile.view
         key = None if self.seed is None else self._key(drawn_as)
         try:
@@ -163,8 +190,28 @@ class Maker(Dataset[Any]):
         except DataError as error:
             raise DataError(f"{self.source.describe(index)}: {error}") from error
 
+    def _decoded(self, index: int) -> Decoded:
+        return self.source.read(index)
+
     def _key(self, index: int) -> Key:
         return Key(seed=self.seed or 0, epoch=self.epoch, index=index)
+
+
+class SimpleJpegMaker(Maker):
+    """`Maker` that decodes by simplejpeg and resizes by torch: nothing to compile."""
+
+    def _decoded(self, index: int) -> Decoded:
+        """Bytes of an ordinary JPEG file; what is odd about others is Pillow's to say."""
+        import simplejpeg
+
+        with suppress(OSError, ValueError):
+            encoded = self.source.encoded(index)
+            data = encoded.read() if encoded is not None else b""
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+            if colours in ("YCbCr", "Gray", "RGB") and height * width <= MAX_PIXELS:
+                decoded: Pixels = simplejpeg.decode_jpeg(data)
+                return decoded
+        return self.source.read(index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,14 +225,19 @@ class NativeMaker(Maker):
         return native.NativeLoader(threads=self.threads)
 
     @cached_property
-    def _files(self) -> "_OpenFiles":
-        return _OpenFiles()
+    def _painter(self) -> native.NativeLoader:
+        """Threads of its own: those of the loader are busy with the next batch."""
+        return native.NativeLoader(threads=self.threads)
 
-    def batch(self, indices: NDArray[np.int64]) -> Raw:
+    @cached_property
+    def _files(self) -> "OpenFiles":
+        return OpenFiles()
+
+    def batch(self, indices: NDArray[np.int64], out: NDArray[np.generic] | None = None) -> Raw:
         """See `Maker.batch`."""
         view = self.profile.view
         assert isinstance(view, Photo)
-        images = np.empty((len(indices), view.side, view.side, 3), dtype=np.uint8)
+        images: NDArray[Any] = self._empty(len(indices), out)
         encoded = [self._files.part(self.source.encoded(i)) for i in indices.tolist()]
         loaded = self._loader.load(
             encoded,
@@ -196,7 +248,8 @@ class NativeMaker(Maker):
         )
         # A file that libjpeg found damage in goes to Pillow too, which is strict about it.
         doubtful = (loaded.outcomes["status"] != 0) | (loaded.outcomes["warnings"] != 0)
-        return self._filled(images, indices, np.flatnonzero(doubtful).tolist())
+        made = self._filled(images, indices, np.flatnonzero(doubtful).tolist())
+        return replace(made, painter=self._painter)
 
     def _cutting(self, view: Photo, indices: NDArray[np.int64]) -> native.Cutting:
         if self.seed is None:
@@ -204,7 +257,7 @@ class NativeMaker(Maker):
         return native.Drawn(rule=view.rule, seed=self.seed, epoch=self.epoch, indices=indices)
 
 
-class _OpenFiles:
+class OpenFiles:
     """Descriptors of the shards that images are parts of, opened once."""
 
     def __init__(self) -> None:
@@ -229,19 +282,24 @@ class _OpenFiles:
             os.close(descriptor)
 
 
-def why_not_native(source: Source, profile: Profile) -> str | None:
-    """Why Pillow makes these images; None if the native loader can."""
+def why_not(engine: Used, source: Source, profile: Profile) -> str | None:
+    """Why an engine cannot make these images; None if it can."""
+    if engine == "pillow":
+        return None
     view = profile.view
     if not isinstance(view, Photo) or view.filter not in ("bilinear", "bicubic"):
         return f"profile {profile.name} is not made of antialiased crops of photos"
     if source.encoded(0) is None:
         return "the images are not in files"
-    return native.reason()
+    if engine == "native":
+        return native.reason()
+    return None if find_spec("simplejpeg") else "simplejpeg is not installed"
 
 
-def engine_for(source: Source, profile: Profile) -> Literal["native", "pillow"]:
-    """What ``auto`` means here."""
-    return "native" if why_not_native(source, profile) is None else "pillow"
+def engine_for(source: Source, profile: Profile) -> Used:
+    """What ``auto`` means here: the fastest engine that can make these images."""
+    engines: tuple[Used, ...] = ("native", "simplejpeg", "pillow")
+    return next(engine for engine in engines if why_not(engine, source, profile) is None)
 
 
 def maker(
@@ -257,7 +315,7 @@ def maker(
     """The maker of an engine; ``auto`` takes the native one where it can.
 
     Raises:
-        UsageError: ``native`` was asked for, and cannot make these images.
+        UsageError: an engine was asked for that cannot make these images.
     """
     options: dict[str, Any] = {
         "source": source,
@@ -266,11 +324,10 @@ def maker(
         "epoch": epoch,
         "replace": replace,
     }
-    if engine == "pillow":
-        return Maker(**options)
-    why = why_not_native(source, profile)
-    if why is None:
+    used = engine_for(source, profile) if engine == "auto" else engine
+    why = why_not(used, source, profile)
+    if why is not None:
+        raise UsageError(f"expected images that engine {used} can make, found: {why}")
+    if used == "native":
         return NativeMaker(**options, threads=max(1, threads))
-    if engine == "native":
-        raise UsageError(f"expected images that the native loader can make, found: {why}")
-    return Maker(**options)
+    return SimpleJpegMaker(**options) if used == "simplejpeg" else Maker(**options)

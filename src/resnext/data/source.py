@@ -33,9 +33,10 @@ class Encoded:
         """The bytes, fetched here."""
         if self.path is None:
             return self.data or b""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.size)
+        with self.path.open("rb", buffering=0) as file:
+            if self.offset:
+                file.seek(self.offset)
+            return file.read(self.size) if self.size >= 0 else file.readall()
 
 
 class Source(Protocol):

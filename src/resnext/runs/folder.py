@@ -15,11 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from resnext.data.making import Used
 from resnext.errors import CheckpointError, ResNextError, ResourceError, UsageError
 from resnext.spec import Spec
 from resnext.training.checkpoint import WEIGHTS, save_checkpoint, save_weights, write_bytes
@@ -57,7 +58,7 @@ class RunRecord(_Record):
     recipe: Recipe
     data: DataRecord
     profile: str
-    engine: Literal["native", "pillow"] = "pillow"
+    engine: Used = "pillow"
     """What decoded and resized the images; engines agree to two grey levels."""
     seed: int
     device: str
@@ -210,8 +211,8 @@ def _check_format(file: Path, text: bytes) -> None:
     number = found.get("format") if isinstance(found, dict) else None
     if isinstance(number, int) and number != FORMAT:
         raise CheckpointError(
-            f"expected {file} of format {FORMAT}, found {number}: it was made by another version of "
-            "resnext; use that one"
+            f"expected {file} of format {FORMAT}, found {number}: it was made by another version "
+            "of resnext; use that one"
         )
 
 

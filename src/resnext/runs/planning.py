@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -15,7 +14,7 @@ import resnext
 from resnext.data import DataSet, Profile, default_profile, open_data, profile
 from resnext.data.digits import is_digits
 from resnext.data.loader import BAD_LIMIT
-from resnext.data.making import engine_for
+from resnext.data.making import Used, engine_for
 from resnext.errors import ResourceError, UsageError
 from resnext.runs.folder import DataRecord, RunFolder, RunRecord
 from resnext.runs.provenance import source_commit, versions
@@ -34,7 +33,7 @@ class Plan:
     seed: int
     device: torch.device
     workers: int
-    engine: Literal["native", "pillow"]
+    engine: Used
     bad_limit: float
     name: str
 

@@ -12,11 +12,14 @@ from PIL import Image
 
 from resnext.data import native, open_data, open_source, profile, train_batches
 from resnext.data.loader import Batches, evaluation_batches
-from resnext.data.making import Engine, Maker, NativeMaker, maker
+from resnext.data.making import Engine, Maker, NativeMaker, SimpleJpegMaker, maker
 from resnext.errors import DataError, UsageError
 
 needs_native = pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
-ENGINES: list[Engine] = ["pillow", pytest.param("native", marks=needs_native)]  # type: ignore[list-item]
+ENGINES: list[Engine] = ["pillow", "simplejpeg", pytest.param("native", marks=needs_native)]  # type: ignore[list-item]
+
+
+MAKERS = {"native": NativeMaker, "simplejpeg": SimpleJpegMaker, "pillow": Maker}
 
 
 def photo(seed: int, size: tuple[int, int]) -> Image.Image:
@@ -55,23 +58,23 @@ def pixels(batches: Batches) -> tuple[np.ndarray, list[int]]:
     ).tolist()
 
 
-@needs_native
+@pytest.mark.parametrize("fast", [pytest.param("native", marks=needs_native), "simplejpeg"])
 @pytest.mark.parametrize("name", ["pil-48", "torch7-antialias-48", "pil-48@48"])
 @pytest.mark.parametrize("training", [True, False], ids=["train", "evaluate"])
-def test_engines_agree_to_two_grey_levels(photos: Path, name: str, training: bool):  # noqa: FBT001
+def test_engines_agree_to_two_grey_levels(photos: Path, name: str, fast: Engine, *, training: bool):
     source = open_source(photos)
     found = {}
-    for engine in ("native", "pillow"):
+    for engine in (fast, "pillow"):
         if training:
             batches = train_batches(
                 source, profile(name), batch_size=5, seed=3, epoch=1, engine=engine
             )
         else:
             batches = evaluation_batches(source, profile(name), batch_size=5, engine=engine)
-        assert isinstance(batches.maker, NativeMaker) == (engine == "native")
+        assert type(batches.maker) is MAKERS[engine]
         found[engine] = pixels(batches)
-    assert found["native"][1] == found["pillow"][1]
-    difference = np.abs(found["native"][0].astype(int) - found["pillow"][0].astype(int))
+    assert found[fast][1] == found["pillow"][1]
+    difference = np.abs(found[fast][0].astype(int) - found["pillow"][0].astype(int))
     assert difference.max() <= 2
     assert difference.mean() <= 0.25
 
@@ -156,7 +159,7 @@ def broken(root: Path, count: int = 60) -> Path:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_bad_image_is_replaced_counted_and_named(tmp_path: Path, engine: Engine):
     source = open_source(broken(tmp_path))
-    view = profile("pil-224" if engine == "pillow" else "pil-32")  # the whole height is decoded
+    view = profile("pil-32")
     batches = train_batches(
         source, view, batch_size=16, seed=2, epoch=1, engine=engine, bad_limit=0.05
     )
@@ -227,6 +230,7 @@ def test_the_engine_follows_from_images_and_profile(photos: Path):
     if native.reason() is None:
         assert type(made(photos, "pil-24", "auto")) is NativeMaker
         assert type(made(photos, "pil-24", "pillow")) is Maker
+        assert type(made(photos, "pil-24", "simplejpeg")) is SimpleJpegMaker
     else:
-        with pytest.raises(UsageError, match="expected images that the native loader can make"):
+        with pytest.raises(UsageError, match="expected images that engine native can make"):
             made(photos, "pil-24", "native")

@@ -26,11 +26,11 @@ from resnext.errors import ResourceError, UsageError
 MAX_BYTES = 256 * 2**20
 """A larger file is refused; a photo of `MAX_PIXELS` takes a tenth of it."""
 
-Resample = Literal["bilinear", "bicubic", "torch7"]
-"""Pillow's filters with antialias, or Torch's bicubic without."""
+Resample = Literal["bilinear", "bicubic", "torch7", "nothing"]
+"""Pillow's filters with antialias; Torch's bicubic without; the decoding alone, to compare with."""
 
 _INTERFACE = 2
-_RESAMPLE = {"bilinear": 0, "bicubic": 1, "torch7": 2}
+_RESAMPLE = {"bilinear": 0, "bicubic": 1, "torch7": 2, "nothing": 3}
 _TRAIN = {"torchvision": 1, "torch7": 2}
 _CENTRAL = {"torchvision": 3, "torch7": 4}
 
@@ -181,7 +181,7 @@ class NativeLoader:
 
     def __init__(self, *, threads: int) -> None:
         if not 1 <= threads <= 1024:
-            raise UsageError(f"expected 1 to 1024 threads, got {threads}")
+            raise UsageError(f"expected 1 to 1024 threads, found {threads}")
         found = _library()
         if isinstance(found, str):
             raise ResourceError(found)
@@ -299,7 +299,7 @@ class NativeLoader:
         height, width = pixels.shape[1:3]
         maps = np.ascontiguousarray(maps, dtype=np.float32)
         if maps.shape != (count, 3, 4):
-            raise UsageError(f"expected {count} x 3 x 4 maps, got {maps.shape}")
+            raise UsageError(f"expected {count} x 3 x 4 maps, found {maps.shape}")
         shape = (count, 3, height, width)
         planes = np.empty(shape, dtype=np.float32) if out is None else out
         _check_out(planes, shape, np.float32)
@@ -394,7 +394,7 @@ def _prepare(
 
 def _check_count(found: int, count: int) -> None:
     if found != count:
-        raise UsageError(f"expected {count} cuts or indices, one per image, got {found}")
+        raise UsageError(f"expected {count} cuts or indices, one per image, found {found}")
 
 
 def _check_out(
@@ -404,7 +404,7 @@ def _check_out(
     if array.shape != shape or not usable:
         raise UsageError(
             f"expected an array to write to of {shape} {dtype.__name__} in C order,"
-            f" got {array.shape} {array.dtype}"
+            f" found {array.shape} {array.dtype}"
         )
 
 
@@ -413,7 +413,7 @@ def _check_images(pixels: NDArray[np.uint8]) -> tuple[int, int]:
     usable = pixels.flags.c_contiguous and pixels.dtype == np.uint8
     if pixels.ndim != 4 or pixels.shape[3] != 3 or not usable or 0 in pixels.shape[1:3]:
         raise UsageError(
-            f"expected N x H x W x 3 uint8 in C order, got {pixels.shape} {pixels.dtype}"
+            f"expected N x H x W x 3 uint8 in C order, found {pixels.shape} {pixels.dtype}"
         )
     return pixels.shape[0], pixels.shape[1] * pixels.shape[2]
 
