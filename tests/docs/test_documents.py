@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from resnext.training.recipe import RECIPES, Recipe
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -58,3 +60,22 @@ def test_there_is_something_to_check():
 def test_links_between_pages_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def recipe_row(recipe: Recipe) -> str:
+    """The part of a row of the recipe table that the code decides."""
+    rate = f"{recipe.learning_rate:g}"
+    if recipe.decay == "cosine":
+        rate += ", cosine" + (", warm-up" if recipe.warmup_epochs else "")
+    else:
+        *others, last = (f"{milestone:g}" for milestone in recipe.milestones)
+        rate += f", a tenth at {', '.join(others)} and {last}"
+    return f"| {recipe.epochs} | {recipe.batch_size} | {rate} | {recipe.weight_decay:g} |"
+
+
+def test_the_table_of_recipes_is_the_code_s():
+    lines = (ROOT / "docs" / "runs.md").read_text().splitlines()
+    rows = {line.split("`")[1]: line for line in lines if line.startswith("| `")}
+    assert rows.keys() == RECIPES.keys()
+    for name, row in rows.items():
+        assert row.endswith(recipe_row(RECIPES[name]()))
