@@ -31,6 +31,9 @@ STALL_SECONDS = 120.0
 BAD_LIMIT = 0.001
 """The part of an epoch's images that may be replaced because they cannot be used."""
 
+_START_SECONDS = 60.0
+"""How much longer the first batch may take: workers have to start, on a machine that may be busy."""
+
 _POLL_SECONDS = 1.0
 """How often the process that waits for a batch looks whether the workers are alive."""
 
@@ -245,7 +248,8 @@ class Batches:
 
     def _next(self, made: Iterator[Raw | DataError], position: int) -> Any:
         """The next batch; looks after the workers every few seconds while it waits."""
-        deadline = time.monotonic() + self.stall_seconds
+        starting = 0.0 if position else _START_SECONDS
+        deadline = time.monotonic() + self.stall_seconds + starting
         while True:
             try:
                 return next(made)
