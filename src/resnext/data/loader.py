@@ -32,7 +32,7 @@ BAD_LIMIT = 0.001
 """The part of an epoch's images that may be replaced because they cannot be used."""
 
 _START_SECONDS = 60.0
-"""How much longer the first batch may take: workers have to start, on a machine that may be busy."""
+"""How much longer the first batch may take: workers start, on a machine that may be busy."""
 
 _POLL_SECONDS = 1.0
 """How often the process that waits for a batch looks whether the workers are alive."""
