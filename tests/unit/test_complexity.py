@@ -75,6 +75,25 @@ def test_multiply_adds_are_pycls_s_to_the_last_digit(network: str, multiply_adds
     assert complexity(spec(network)).multiply_adds == multiply_adds - 1000
 
 
+@pytest.mark.parametrize(
+    ("network", "rpn", "fast_rcnn"),
+    # Table 8: backbone to conv4 with a proposal network; to conv5 with the detector's two layers.
+    [
+        ("resnet50", 13_299_336, 24_337_877),
+        ("resnext50_32x4d", 13_191_048, 23_809_749),
+        ("resnet101", 32_291_464, 43_330_005),
+        ("resnext101_32x4d", 32_339_848, 42_958_549),
+    ],
+)
+def test_backbones_of_detectors_cost_what_is_published(network: str, rpn: int, fast_rcnn: int):
+    stages = {stage.name: stage.parameters for stage in complexity(network).stages}
+    to_conv4 = sum(stages[name] for name in ("conv1", "conv2", "conv3", "conv4"))
+    anchors, classes = 12, 81
+    proposals = (9 * 1024 + 1) * 512 + (512 + 1) * (2 + 4) * anchors
+    assert to_conv4 + proposals == rpn
+    assert to_conv4 + stages["conv5"] + (2048 + 1) * (1 + 4) * classes == fast_rcnn
+
+
 def test_golden_file_covers_the_catalogue_and_has_not_moved():
     from golden.regenerate import golden_complexity
 
