@@ -1,5 +1,6 @@
 """README and docs: their Python runs, their commands print what they say."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -79,3 +80,15 @@ def test_the_table_of_recipes_is_the_code_s():
     assert rows.keys() == RECIPES.keys()
     for name, row in rows.items():
         assert row.endswith(recipe_row(RECIPES[name]()))
+
+
+def test_the_table_of_input_rates_is_the_stored_one():
+    stored = ROOT / "benchmarks" / "results" / "xeon-2-cores" / "input.jsonl"
+    records = [json.loads(line) for line in stored.read_text().splitlines()]
+    rows = [
+        f"| {r['group']} | {r['method']} | {r['images_per_second']:.0f} | {r['ratio']:.2f} |"
+        for r in records
+    ]
+    page = (ROOT / "docs" / "data.md").read_text()
+    assert "\n".join(rows) in page
+    assert all(record["commit"][:7] in page for record in records)
