@@ -53,6 +53,13 @@ def test_check_names_every_file_and_ends_with_3(
     assert err.count("\n") == 1
 
 
+def test_check_of_a_single_class(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "x", {"cat": 3})
+    status, out, err = outcome(capsys, "check", root)
+    assert (status, out) == (3, "")
+    assert err == f"resnext: error: {root}: expected at least 2 classes, found only 'cat'\n"
+
+
 def test_check_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"cat": 3, "dog": 2})
     (root / "cat" / "0.png").write_bytes((root / "dog" / "0.png").read_bytes())

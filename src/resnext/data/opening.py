@@ -79,9 +79,19 @@ def open_parts(location: str | Path) -> dict[str, Source]:
     """What is stored at a location, as it is stored: "train", "validation", or one part "all".
 
     Raises:
-        DataError: as for `open_data`.
+        DataError: as for `open_data`; a part of a single class.
     """
     text = str(location)
+    parts = _parts(text)
+    for part, source in parts.items():
+        if len(source.classes) < 2:
+            found = f"only {source.classes[0]!r}" if source.classes else "none"
+            where = "" if part == "all" else f" to find in {part}"
+            raise DataError(f"{text}: expected at least 2 classes{where}, found {found}")
+    return parts
+
+
+def _parts(text: str) -> dict[str, Source]:
     if text == "digits":
         return {"all": digits()}
     reader = _reader(_existing(text))

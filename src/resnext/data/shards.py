@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from resnext.data import ilsvrc
@@ -20,19 +20,25 @@ _LABELS = (".cls", ".json")
 """Files that hold a label, the preferred first."""
 
 _LARGEST_LABEL = 2**16
-_SPLITS = ("train", "val", "validation", "valid", "test")
+SPLITS = ("train", "val", "validation", "valid", "test")
+"""Folders that are parts of a set if each has class folders; those to score on as preferred."""
+
+IN_FOLDER = ""
+"""The label of an image that its folders will tell; no class is named so."""
+
 _WNID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An image in a tar file, `shard` being the file's number."""
+    """An image in a tar file, `shard` being the file's number, `split` a position in `SPLITS`."""
 
     name: str
     shard: int
     offset: int
     size: int
     label: Label
+    split: int = -1
 
 
 class BadArchiveError(DataError):
@@ -50,6 +56,8 @@ class BadArchiveError(DataError):
 
 def entries(path: Path, name: str, shard: int) -> tuple[list[Entry], list[str]]:
     """The images of a tar file, and what is wrong with it; `name` is what messages call it.
+
+    Where folders are the labels, `by_folder` tells them when all files have been read.
 
     Raises:
         DataError: the file cannot be opened.
@@ -110,27 +118,67 @@ def _labelled(
     labels = [member for member in visible if _base(member).lower().endswith(_LABELS)]
     if labels:
         return _paired(handle, images, labels)
-    split = _common_split(images)
     pairs: list[tuple[Member, Label]] = []
     problems: list[str] = []
     for image in images:
-        parts = image.name.split("/")[1 if split else 0 :]
-        if len(parts) > 1:
-            pairs.append((image, parts[0]))
+        if "/" in image.name:
+            pairs.append((image, IN_FOLDER))
         elif _WNID.fullmatch(stem):  # an archive per class
             pairs.append((image, stem))
-        elif ilsvrc.is_validation_image(parts[0]):
+        elif ilsvrc.is_validation_image(image.name):
             pairs.append((image, None))
         else:
             problems.append(f"{image.name}: an image without a label")
     return pairs, problems
 
 
-def _common_split(images: Sequence[Member]) -> bool:
-    """Whether all paths begin with the same folder train/, val/ or so, and a class below it."""
-    firsts = {image.name.split("/")[0] for image in images}
-    deep = all(image.name.count("/") > 1 for image in images)
-    return deep and len(firsts) == 1 and firsts <= set(_SPLITS)
+def by_folder(entries: Sequence[Entry], files: Sequence[str]) -> tuple[list[Entry], list[str]]:
+    """Labels from folders: the first ones below the folders that all images of all files share.
+
+    Where those are named as the parts of a set and have class folders, the class folders count.
+    """
+    if all(entry.label != IN_FOLDER for entry in entries):
+        return list(entries), []
+    depth = _shared([entry.name for entry in entries])
+    folders = [entry.name.split("/")[depth:-1] for entry in entries]
+    if _is_flat(entries):
+        return [replace(entry, label=None) for entry in entries], []
+    split = _is_split(folders)
+    found: list[Entry] = []
+    problems: list[str] = []
+    for entry, below in zip(entries, folders, strict=True):
+        if entry.label != IN_FOLDER:
+            found.append(entry)
+        elif not split:
+            found.append(replace(entry, label=below[0]))
+        elif len(below) > 1:
+            found.append(replace(entry, label=below[1], split=SPLITS.index(below[0])))
+        else:
+            problem = f"expected a folder per class in {below[0]}/, found an image without one"
+            problems.append(printable(f"{files[entry.shard]}: {entry.name}: {problem}"))
+    return found, problems
+
+
+def _shared(names: Sequence[str]) -> int:
+    """How many leading folders all paths share, with a further folder below them."""
+    first, last = (name.split("/")[:-1] for name in (min(names), max(names)))
+    same = [one == other for one, other in zip(first, last, strict=False)]
+    shared = same.index(False) if False in same else len(same)
+    return max(min(shared, min(name.count("/") for name in names) - 1), 0)
+
+
+def _is_flat(entries: Sequence[Entry]) -> bool:
+    """Whether these are ILSVRC's validation images in a single folder, which is no class."""
+    return len({entry.name.rpartition("/")[0] for entry in entries}) == 1 and all(
+        ilsvrc.is_validation_image(entry.name.rpartition("/")[2]) for entry in entries
+    )
+
+
+def _is_split(folders: Sequence[Sequence[str]]) -> bool:
+    """Whether the first folders are parts: all are named so, and there are folders in one."""
+    return all(below and below[0] in SPLITS for below in folders) and any(
+        len(below) > 1 for below in folders
+    )
 
 
 def _paired(

@@ -2,8 +2,9 @@
 
 Three layouts are understood. Shards as webdataset writes them: NAME.jpg beside NAME.cls or
 NAME.json with its label. One folder per class: n01440764/x.JPEG, or an inner n01440764.tar, as
-ILSVRC and ImageNet-22K are published. ILSVRC's flat validation images, their answers in a file
-beside. Nothing in an archive is ever unpacked, unpickled or run.
+ILSVRC and ImageNet-22K are published; folders above that all images share do not count, and train/
+and val/ with class folders in them are the parts of the set. ILSVRC's flat validation images, their
+answers in a file beside. Nothing in an archive is ever unpacked, unpickled or run.
 """
 
 import os
@@ -22,8 +23,9 @@ from resnext.data import ilsvrc, shards, store
 from resnext.data.decode import decode
 from resnext.data.index import Scanned, last, printable
 from resnext.data.shards import Entry
-from resnext.data.source import Encoded, check_labels, digest
+from resnext.data.source import Encoded, Source, check_labels, digest
 from resnext.data.store import Table
+from resnext.data.subset import Subset
 from resnext.errors import DataError
 
 _YOUNG = 2_000_000_000
@@ -68,10 +70,13 @@ class TarSource:
     def encoded(self, index: int) -> Encoded:
         """See `Source.encoded`: a piece of an archive."""
         arrays = self.table.arrays
+        shard = int(arrays["shards"][index])
+        size, changed = self.table.meta["states"][shard][:2]
         return Encoded(
-            path=self.root / self.table.meta["files"][int(arrays["shards"][index])],
+            path=self.root / self.table.meta["files"][shard],
             offset=int(arrays["offsets"][index]),
             size=int(arrays["sizes"][index]),
+            state=(size, changed),
         )
 
     def describe(self, index: int) -> str:
@@ -134,8 +139,10 @@ def read(files: Sequence[Path], root: Path) -> TarSource:
     return _named(root, last(scan(files, root)), None)
 
 
-def read_parts(files: Sequence[Path], root: Path) -> tuple[TarSource, TarSource | None]:
+def read_parts(files: Sequence[Path], root: Path) -> tuple[Source, Source | None]:
     """The images to train on and those to score on, the latter None if no name speaks of them.
+
+    The names are those of the files, else those of the folders in them.
 
     Raises:
         DataError: as `read`; names of which only some speak of a split; nothing to train on.
@@ -143,7 +150,7 @@ def read_parts(files: Sequence[Path], root: Path) -> tuple[TarSource, TarSource 
     splits = _splits(files, root)
     validation = splits.get("val") or splits.get("test")
     if not validation:
-        return read(files, root), None
+        return _parts_within(read(files, root), root)
     if None in splits or "train" not in splits:
         odd = splits.get(None, validation)[0]
         raise DataError(
@@ -158,7 +165,37 @@ def read_parts(files: Sequence[Path], root: Path) -> tuple[TarSource, TarSource 
     return train, _named(root, tables[1], train.classes)
 
 
-def read_validation(files: Sequence[Path], root: Path) -> TarSource | None:
+def _parts_within(source: TarSource, root: Path) -> tuple[Source, Source | None]:
+    """The parts that folders in the archives name; the whole and None where they name none."""
+    inside = _inside(source)
+    kept = _kept(inside)
+    if kept is None:
+        return source, None
+    if "train" not in inside:
+        raise DataError(f"{root}: expected train/ beside {', '.join(inside)}, found none")
+    return _part(source, inside["train"]), _part(source, kept)
+
+
+def _inside(source: TarSource) -> dict[str, int]:
+    """The parts that folders in the archives name, and their numbers."""
+    numbers = np.unique(source.table.arrays["splits"]).tolist()
+    return {shards.SPLITS[number]: number for number in numbers if number >= 0}
+
+
+def _kept(inside: dict[str, int]) -> int | None:
+    return next((number for name, number in inside.items() if name != "train"), None)
+
+
+def _part(source: TarSource, split: int) -> Subset:
+    """One part, with its own classes, so that another part's must be the same."""
+    rows = np.flatnonzero(source.table.arrays["splits"] == split)
+    present = np.unique(source.labels[rows])
+    numbers = np.full(len(source.classes), -1, dtype=np.int64)
+    numbers[present] = np.arange(len(present))
+    return Subset(source, rows, tuple(source.classes[label] for label in present), numbers)
+
+
+def read_validation(files: Sequence[Path], root: Path) -> Source | None:
     """The images to score on, with or without files to train on; None if no name speaks of them.
 
     Raises:
@@ -167,7 +204,9 @@ def read_validation(files: Sequence[Path], root: Path) -> TarSource | None:
     splits = _splits(files, root)
     validation = splits.get("val") or splits.get("test")
     if not validation:
-        return None
+        source = read(files, root)
+        kept = _kept(_inside(source))
+        return None if kept is None else _part(source, kept)
     return read_parts(files, root)[1] if "train" in splits else read(validation, root)
 
 
@@ -175,7 +214,7 @@ def scan(files: Sequence[Path], root: Path, *, rescan: bool = False) -> Iterator
     """The steps of indexing these files, the index last; raises as `read`."""
     base = _folder(root)
     names = [str(file.relative_to(base)) for file in files]
-    key = store.key("tar", str(base.absolute()), *names)
+    key = store.key("tar 2", str(base.absolute()), *names)
     limit = time.time_ns() - _YOUNG
     states = [_state(file) for file in files]
     young = any(max(times) > limit for _, *times, _ in states)
@@ -190,6 +229,8 @@ def scan(files: Sequence[Path], root: Path, *, rescan: bool = False) -> Iterator
         entries += images
         problems += more
         yield Scanned(folders=number + 1, total=len(files), images=len(entries))
+    entries, more = shards.by_folder(entries, names)
+    problems += more
     if problems:
         raise shards.BadArchiveError(str(root), problems)
     if not entries:
@@ -226,6 +267,7 @@ def _write(key: str, root: Path, meta: dict[str, Any], entries: list[Entry]) -> 
         "sizes": np.array([entry.size for entry in entries], dtype=np.int64),
         "labels": np.array(labels, dtype=np.int64),
     }
+    splits = np.array([entry.split for entry in entries], dtype=np.int64)
     offsets = np.array([entry.offset for entry in entries], dtype=np.int64)
     meta |= {
         "location": str(root),
@@ -233,7 +275,7 @@ def _write(key: str, root: Path, meta: dict[str, Any], entries: list[Entry]) -> 
         "flat": kind is type(None),
         "fingerprint": digest(*meta["files"], *content.values()),
     }
-    return store.save(key, meta, {**content, "offsets": offsets})
+    return store.save(key, meta, {**content, "offsets": offsets, "splits": splits})
 
 
 def _place(entry: Entry) -> tuple[str, str, str]:
@@ -291,8 +333,11 @@ def parts(files: Sequence[Path], root: Path) -> list[list[Path]]:
 
 
 def trains(files: Sequence[Path], root: Path) -> bool:
-    """Whether any of the files is named as one to train on."""
-    return "train" in _splits(files, root)
+    """Whether any of the files, or else a folder in them, is named as one to train on."""
+    splits = _splits(files, root)
+    if "train" in splits or "val" in splits or "test" in splits:
+        return "train" in splits
+    return "train" in _inside(read(files, root))
 
 
 def _splits(files: Sequence[Path], root: Path) -> dict[str | None, list[Path]]:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from resnext.data import open_data, open_evaluation, open_source, tar
 from resnext.data.members import members
+from resnext.data.opening import open_parts
 from resnext.data.shards import BadArchiveError
 from resnext.errors import DataError
 from unit.data.pictures import encoded, picture, write_folder
@@ -107,6 +108,79 @@ def test_a_folder_per_class_is_as_the_folder_on_disk(above: str, tmp_path: Path)
     for index in range(len(ours)):
         np.testing.assert_array_equal(np.asarray(ours.read(index)), np.asarray(theirs.read(index)))
     assert len(open_data(tmp_path / "train.tar").validation) == len(open_data(root).validation)
+
+
+def class_folders(classes: dict[str, int], above: str = "", seed: int = 0) -> Files:
+    names = [f"{above}{name}/{n}.png" for name, count in classes.items() for n in range(count)]
+    return {name: image(seed + number) for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("above", ["photos/", "./photos/", "home/someone/photos/"])
+def test_folders_that_all_images_share_are_no_classes(above: str, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "photos.tar", class_folders({"cat": 2, "dog": 2}, above))
+    assert open_data(path).classes == ("cat", "dog")
+    assert open_source(path).labels.tolist() == [0, 0, 1, 1]
+
+
+def test_shared_folders_are_those_of_all_archives_of_a_set(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", class_folders({"x/cat/deep": 2}))
+    write_tar(tmp_path / "1.tar", class_folders({"x/dog": 2}))
+    assert open_data(tmp_path).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("above", ["", "set/"])
+@pytest.mark.parametrize("kept", ["val", "validation", "valid", "test"])
+def test_parts_in_an_archive(above: str, kept: str, tmp_path: Path) -> None:
+    files = class_folders({"cat": 2, "dog": 1}, f"{above}train/")
+    files |= class_folders({"cat": 1, "dog": 3}, f"{above}{kept}/", seed=9)
+    files |= class_folders({"cat": 1, "dog": 1}, f"{above}test/", seed=20) if kept != "test" else {}
+    path = write_tar(tmp_path / "x.tar", files)
+    data = open_data(path)
+    assert data.classes == ("cat", "dog")
+    assert data.train.labels.tolist() == [0, 0, 1]
+    assert data.validation.labels.tolist() == [0, 1, 1, 1]
+    assert data.validation.describe(1) == f"x.tar: {above}{kept}/dog/0.png"
+    assert open_evaluation(path).fingerprint() == data.validation.fingerprint()
+    assert {name: len(part) for name, part in open_parts(path).items()} == {
+        "train": 3,
+        "validation": 4,
+    }
+
+
+def test_parts_in_an_archive_without_one_to_train_on(tmp_path: Path) -> None:
+    files = class_folders({"cat": 1, "dog": 1}, "val/") | class_folders({"cat": 2}, "test/")
+    path = write_tar(tmp_path / "x.tar", files)
+    assert open_evaluation(path).labels.tolist() == [0, 1]
+    assert list(open_parts(path)) == ["validation"]
+    with pytest.raises(DataError, match="expected train/ beside val, test, found none"):
+        open_data(path)
+
+
+def test_parts_of_other_classes_in_an_archive(tmp_path: Path) -> None:
+    files = class_folders({"cat": 1, "dog": 1}, "train/") | class_folders({"cat": 2}, "val/")
+    path = write_tar(tmp_path / "x.tar", files)
+    with pytest.raises(DataError, match="expected the same classes in train and validation"):
+        open_data(path)
+
+
+def test_parts_of_which_one_has_no_class_folders(tmp_path: Path) -> None:
+    files = class_folders({"cat": 1, "dog": 1}, "train/") | class_folders({"val": 2})
+    assert problems(write_tar(tmp_path / "x.tar", files))[0] == (
+        "x.tar: val/0.png: expected a folder per class in val/, found an image without one"
+    )
+
+
+def test_classes_that_are_named_as_parts(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", class_folders({"train": 2, "test": 2}))
+    assert open_data(path).classes == ("test", "train")
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", class_folders({"photos/cat": 3}))
+    with pytest.raises(DataError, match="expected at least 2 classes, found only 'cat'"):
+        open_data(path)
+    with pytest.raises(DataError, match="expected at least 2 classes, found only 'cat'"):
+        open_parts(path)
 
 
 def test_an_inner_archive_per_class_as_ilsvrc_is_published(tmp_path: Path) -> None:
