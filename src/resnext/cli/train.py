@@ -91,6 +91,9 @@ def _follow(plan: "Plan", folder: "RunFolder") -> None:
 def _kept(folder: "RunFolder") -> str:
     done = len(folder.epochs())
     if not done:
+        trained = folder.last_checkpoint()
+        if trained is not None:
+            return f"the trained weights are in {trained}"
         return f"no epoch was finished, {folder.path} holds no weights"
     return f"{folder.path} keeps all up to the end of epoch {done}, weights included"
 

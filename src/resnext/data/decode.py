@@ -1,6 +1,7 @@
 """From a file or its bytes to pixels, refusing what is broken, hostile or of another kind."""
 
 import io
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -48,6 +49,8 @@ def decode(content: Path | bytes, name: str) -> Image.Image:
             in 8 bits; the message starts with `name`.
     """
     try:
+        if isinstance(content, Path) and not stat.S_ISREG(content.stat().st_mode):
+            raise DataError("expected an image, found no regular file")  # a pipe would never end
         with Image.open(
             content if isinstance(content, Path) else io.BytesIO(content), formats=FORMATS
         ) as image:

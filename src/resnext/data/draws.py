@@ -109,7 +109,7 @@ def central_cut(
             on each other, as Torch7's does; the box then reaches from the first to the last pixel
             that it samples. Otherwise pixels are areas, and the outer edges meet.
     """
-    new_width, new_height = _resized(rule, width, height, resize)
+    new_width, new_height = resized(rule, width, height, resize)
     if rule == "torch7":
         left, top = math.ceil((new_width - side) / 2), math.ceil((new_height - side) / 2)
     else:
@@ -157,7 +157,10 @@ def _clipped_cut(width: int, height: int, *, mirrored: bool) -> Cut:
     return Cut(float(x), float(y), float(w), float(h), mirrored, beyond=False)
 
 
-def _resized(rule: Rule, width: int, height: int, shorter: int) -> tuple[int, int]:
+def resized(rule: Rule, width: int, height: int, shorter: int) -> tuple[int, int]:
+    """(width, height) with the shorter side as given; the longer one is cut to an integer."""
     small, large = min(width, height), max(width, height)
+    if small == shorter:
+        return width, height
     longer = int(large / small * shorter) if rule == "torch7" else int(shorter * large / small)
     return (shorter, longer) if width <= height else (longer, shorter)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Used = Literal["native", "simplejpeg", "pillow"]
 Engine = Literal["auto", "native", "simplejpeg", "pillow"]
 
+_OPEN_FILES = 64
+
 _ATTEMPTS = 16
 """Images that may stand in for one that cannot be read, before the data counts as broken."""
 
@@ -238,7 +240,7 @@ class NativeMaker(Maker):
         view = self.profile.view
         assert isinstance(view, Photo)
         images: NDArray[Any] = self._empty(len(indices), out)
-        encoded = [self._files.part(self.source.encoded(i)) for i in indices.tolist()]
+        encoded = [self._part(index) for index in indices.tolist()]
         loaded = self._loader.load(
             encoded,
             self._cutting(view, indices),
@@ -251,6 +253,13 @@ class NativeMaker(Maker):
         made = self._filled(images, indices, np.flatnonzero(doubtful).tolist())
         return replace(made, painter=self._painter)
 
+    def _part(self, index: int) -> native.Encoded:
+        """Where the image is; no bytes for one that cannot be had, which Pillow then explains."""
+        try:
+            return self._files.part(self.source.encoded(index))
+        except (DataError, OSError):
+            return b""
+
     def _cutting(self, view: Photo, indices: NDArray[np.int64]) -> native.Cutting:
         if self.seed is None:
             return native.Central(rule=view.rule, resize=view.resize)
@@ -258,7 +267,10 @@ class NativeMaker(Maker):
 
 
 class OpenFiles:
-    """Descriptors of the shards that images are parts of, opened once."""
+    """Descriptors of the archives that images are parts of, opened once; the first few of them.
+
+    A process may have a thousand files open; images of further archives are read here.
+    """
 
     def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
@@ -274,7 +286,9 @@ class OpenFiles:
         if found.size < 0:
             return path
         if path not in self._descriptors:
-            self._descriptors[path] = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            if len(self._descriptors) == _OPEN_FILES:
+                return found.read()
+            self._descriptors[path] = found.open()
         return native.FilePart(self._descriptors[path], found.offset, found.size)
 
     def __del__(self) -> None:

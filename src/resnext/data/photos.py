@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from resnext.data import torch7
-from resnext.data.draws import Cut, Rule, train_cut
+from resnext.data.draws import Cut, Rule, resized, train_cut
 from resnext.data.order import Key
 from resnext.data.pictures import Floats, Pixels, pixels
 
@@ -80,10 +80,10 @@ class Photo:
     def _central(self, image: Decoded, shorter: int) -> Pixels | Floats:
         if self.filter == "torch7":
             return torch7.center_crop(torch7.scale_shorter(_unit(image), shorter), self.side)
-        width, height = _resized_size(self.rule, *_size(image), shorter)
-        resized = self._resized(image, width, height)
+        width, height = resized(self.rule, *_size(image), shorter)
+        whole = self._resized(image, width, height)
         left, top = (_offset(self.rule, length, self.side) for length in (width, height))
-        return resized[top : top + self.side, left : left + self.side]
+        return whole[top : top + self.side, left : left + self.side]
 
     def _resized(self, image: Decoded, width: int, height: int) -> Pixels | Floats:
         if self.filter == "torch7":
@@ -111,14 +111,6 @@ def _cropped(image: Decoded, cut: Cut) -> Decoded:
     if isinstance(image, Image.Image):
         return image.crop((left, top, right, bottom))
     return image[top:bottom, left:right]
-
-
-def _resized_size(rule: Rule, width: int, height: int, shorter: int) -> tuple[int, int]:
-    if rule == "torch7":
-        return torch7.scaled_size(width, height, shorter)
-    if width <= height:
-        return shorter, int(shorter * height / width)
-    return int(shorter * width / height), shorter
 
 
 def _offset(rule: Rule, length: int, side: int) -> int:

@@ -1,7 +1,9 @@
 """What a set of labelled images is to the rest of the package: random access, classes, labels."""
 
+import errno
 import hashlib
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.errors import DataError
+
+MAX_BYTES = 256 * 2**20
+"""A larger image file is refused; a photo of 50 million pixels takes a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,21 +27,47 @@ class Encoded:
         offset: where in that file they begin.
         size: how many there are; -1 for all up to the end of the file.
         data: the bytes themselves; None where they are in a file.
+        state: size and time of change (in nanoseconds) that the file must have, if it is one that
+            an index describes; another file under that name holds other images.
     """
 
     path: Path | None = None
     offset: int = 0
     size: int = -1
     data: bytes | None = None
+    state: tuple[int, int] | None = None
 
     def read(self) -> bytes:
-        """The bytes, fetched here."""
+        """The bytes, fetched here.
+
+        Raises:
+            OSError: they cannot be, are too many, or lie in another file than the indexed one.
+        """
         if self.path is None:
             return self.data or b""
-        with self.path.open("rb", buffering=0) as file:
-            if self.offset:
-                file.seek(self.offset)
-            return file.read(self.size) if self.size >= 0 else file.readall()
+        descriptor = self.open()
+        try:
+            size = os.fstat(descriptor).st_size if self.size < 0 else self.size
+            if size > MAX_BYTES:
+                raise OSError(errno.EFBIG, f"{size} bytes")
+            return os.pread(descriptor, size, self.offset)
+        finally:
+            os.close(descriptor)
+
+    def open(self) -> int:
+        """A descriptor of the file, without waiting for what is no regular file.
+
+        Raises:
+            OSError: it cannot be opened, or is another file than the indexed one.
+        """
+        assert self.path is not None
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        found = os.fstat(descriptor)
+        known = self.state in (None, (found.st_size, found.st_mtime_ns))
+        if known and stat.S_ISREG(found.st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.ESTALE, "no regular file, or not the indexed one")
 
 
 class Source(Protocol):

@@ -11,6 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from resnext.data.draws import resized
+
 Floats = NDArray[np.float32]
 
 
@@ -55,18 +57,9 @@ def _interpolate(p0: Floats, p1: Floats, p2: Floats, p3: Floats, x: Floats) -> F
     return (p1 + (0.5 * x.astype(np.float64)) * inner).astype(np.float32)
 
 
-def scaled_size(width: int, height: int, shorter: int) -> tuple[int, int]:
-    """(width, height) with the shorter side as given; the longer one is cut to an integer."""
-    if (width <= height and width == shorter) or (height <= width and height == shorter):
-        return width, height
-    if width < height:
-        return shorter, int(height / width * shorter)
-    return int(width / height * shorter), shorter
-
-
 def scale_shorter(image: Floats, shorter: int) -> Floats:
     """`Scale` of transforms.lua."""
-    width, height = scaled_size(image.shape[1], image.shape[0], shorter)
+    width, height = resized("torch7", image.shape[1], image.shape[0], shorter)
     return scale_bicubic(image, height, width)
 
 

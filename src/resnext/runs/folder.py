@@ -167,6 +167,10 @@ class RunFolder:
         except ValidationError as error:
             raise CheckpointError(f"{file} is damaged: {_first_problem(error)}") from error
 
+    def last_checkpoint(self) -> Path | None:
+        """Where the weights of the last trained epoch are, validated or not; None before it."""
+        return next((self.path / CHECKPOINTS).glob("step-*/" + WEIGHTS), None)
+
     def note(self, bad: BadImage) -> None:
         """Log an image that could not be used.
 
@@ -175,23 +179,28 @@ class RunFolder:
         """
         _append(self.path / BAD_IMAGES, bad.model_dump_json())
 
-    def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord, *, step: int) -> None:
-        """Save an epoch: its checkpoint, its weights if they are the best so far, then its line.
-
-        Only the last checkpoint stays.
+    def checkpoint(self, weights: Mapping[str, Tensor], *, epoch: int, step: int) -> None:
+        """Save what was trained, before anything else can fail; only the last checkpoint stays.
 
         Raises:
             ResourceError: it cannot be written.
         """
-        checkpoint = self.path / CHECKPOINTS / f"step-{step:08d}"
-        save_checkpoint(checkpoint, weights, {"epoch": epoch.epoch, "step": step})
+        made = self.path / CHECKPOINTS / f"step-{step:08d}"
+        save_checkpoint(made, weights, {"epoch": epoch, "step": step})
+        for old in made.parent.iterdir():
+            if old != made:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord) -> None:
+        """Record a validated epoch: its weights if they are the best so far, then its line.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
         done = [*self.epochs(), epoch]
         if best(done) is epoch:
             save_weights(self.weights, weights)
         _append(self.path / METRICS, epoch.model_dump_json())
-        for old in checkpoint.parent.iterdir():
-            if old != checkpoint:
-                shutil.rmtree(old, ignore_errors=True)
 
 
 def best(epochs: Sequence[EpochRecord]) -> EpochRecord:

@@ -22,7 +22,7 @@ from resnext.data import (
     train_batches,
 )
 from resnext.data.loader import Batches
-from resnext.data.making import engine_for
+from resnext.data.making import Bad, engine_for
 from resnext.errors import CheckpointError, DataError, ResourceError, UsageError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.model.network import build
@@ -45,34 +45,44 @@ def train_run(plan: Plan, folder: RunFolder) -> Iterator[Step | Part | BadImage 
     steps = 0
     current = _train_batches(plan, 1)
 
+    noted = 0  # bad images of the epoch that are in the log
+
     def batches(epoch: int) -> Batches:
-        nonlocal current
-        current = _train_batches(plan, epoch)
+        nonlocal current, noted
+        current, noted = _train_batches(plan, epoch), 0
         return current
 
     training = _guarded(fit(model, batches, plan.recipe, device=plan.device), "to train")
-    for progress in training:
-        if isinstance(progress, Step):
-            yield progress
-            continue
-        for bad in _bad_images(plan, progress.epoch, current):
-            folder.note(bad)
-            yield bad
-        scores = yield from _validate(model, plan)
-        epoch = _epoch_record(progress, scores)
-        steps += len(current)
-        folder.keep(model.state_dict(), epoch, step=steps)
-        yield epoch
+    try:
+        for progress in training:
+            for bad in current.bad[noted:]:
+                yield _noted(plan, folder, progress.epoch, bad)
+            noted = len(current.bad)
+            if isinstance(progress, Step):
+                yield progress
+                continue
+            steps += len(current)
+            folder.checkpoint(model.state_dict(), epoch=progress.epoch, step=steps)
+            scores = yield from _validate(model, plan)
+            epoch = _epoch_record(progress, scores)
+            folder.keep(model.state_dict(), epoch)
+            yield epoch
+    except DataError:
+        for bad in current.bad[noted:]:
+            _noted(plan, folder, current.maker.epoch, bad)
+        raise
 
 
-def _bad_images(plan: Plan, epoch: int, batches: Batches) -> Iterator[BadImage]:
-    for bad in batches.bad:
-        yield BadImage(
-            epoch=epoch,
-            image=plan.data.train.describe(bad.index),
-            reason=bad.reason,
-            replacement=plan.data.train.describe(bad.replacement),
-        )
+def _noted(plan: Plan, folder: RunFolder, epoch: int, bad: Bad) -> BadImage:
+    """The image that could not be used, in the folder's log."""
+    found = BadImage(
+        epoch=epoch,
+        image=plan.data.train.describe(bad.index),
+        reason=bad.reason,
+        replacement=plan.data.train.describe(bad.replacement),
+    )
+    folder.note(found)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """The two engines make the same batches; bad images are replaced, counted, limited."""
 
 import io
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +236,64 @@ def test_the_engine_follows_from_images_and_profile(photos: Path):
     else:
         with pytest.raises(UsageError, match="expected images that engine native can make"):
             made(photos, "pil-24", "native")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_pipe_among_the_files_is_named_and_nobody_waits_for_it(tmp_path: Path, engine: Engine):
+    root = write_photos(tmp_path)
+    source = open_source(root)
+    (root / "odd" / "05.JPEG").unlink()
+    os.mkfifo(root / "odd" / "05.JPEG")
+    with pytest.raises(DataError, match=r"05\.JPEG: expected an image, found no regular file"):
+        list(evaluation_batches(source, profile("pil-32"), batch_size=4, engine=engine))
+
+
+@pytest.mark.parametrize("size", [(99, 98), (98, 99), (98, 98), (120, 98), (97, 150)])
+def test_engines_agree_on_images_that_have_the_size_already(tmp_path: Path, size: tuple[int, int]):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        photo(1, size).save(tmp_path / name / "0.jpg", quality=95)
+    source, view = open_source(tmp_path), profile("torch7-antialias-88@98")
+    expected, _ = pixels(evaluation_batches(source, view, batch_size=2, engine="pillow"))
+    engines: list[Engine] = ["simplejpeg"] if native.reason() else ["simplejpeg", "native"]
+    for engine in engines:
+        found, _ = pixels(evaluation_batches(source, view, batch_size=2, engine=engine))
+        assert np.abs(found.astype(int) - expected.astype(int)).max() <= 2
+
+
+def write_tar(path: Path, photos: Path, count: int = 12) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for file in sorted(photos.glob("*/*.JPEG"))[:count]:
+            archive.add(file, f"{file.parent.name}/{file.name}")
+    return path
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_archive_that_vanishes_or_changes_is_an_error(
+    photos: Path, tmp_path: Path, engine: Engine
+):
+    path = write_tar(tmp_path / "photos.tar", photos)
+    source = open_source(path)
+    view = profile("pil-32")
+    assert len(list(evaluation_batches(source, view, batch_size=4, engine=engine))) == 3
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(DataError, match=r"JPEG"):
+        list(evaluation_batches(source, view, batch_size=4, engine=engine))
+    path.write_bytes(whole + bytes(10240))
+    with pytest.raises(DataError, match="expected the indexed archive, found another"):
+        list(evaluation_batches(source, view, batch_size=4, engine=engine))
+
+
+@needs_native
+def test_more_archives_than_files_may_be_open(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("resnext.data.making._OPEN_FILES", 2)
+    for number, file in enumerate(sorted(photos.glob("*/*.JPEG"))):
+        with tarfile.open(tmp_path / f"shard-{number:03}.tar", "w") as archive:
+            archive.add(file, f"{file.parent.name}/{file.name}")
+    source, view = open_source(tmp_path), profile("pil-32")
+    found = pixels(evaluation_batches(source, view, batch_size=12, engine="native"))
+    expected = pixels(evaluation_batches(open_source(photos), view, batch_size=12))
+    np.testing.assert_array_equal(found[0], expected[0])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from resnext.data import colour, torch7
+from resnext.data.draws import resized
 
 
 def literal_row(source: NDArray, length: int) -> NDArray:
@@ -78,7 +79,7 @@ def test_resampling_overshoots_and_is_not_clipped():
      ((300, 256), (300, 256)), ((100, 100), (256, 256)), ((333, 500), (256, 384))],
 )  # fmt: skip
 def test_the_longer_side_is_cut_to_an_integer(size: tuple[int, int], expected: tuple[int, int]):
-    assert torch7.scaled_size(*size, 256) == expected
+    assert resized("torch7", *size, 256) == expected
 
 
 def test_odd_margins_are_larger_at_the_top_left():

@@ -111,7 +111,9 @@ def test_a_network_that_cannot_be_is_refused(folder):
 
 def test_epochs_are_kept_with_the_last_checkpoint_and_the_best_weights(folder):
     for number, error in enumerate([50.0, 20.0, 30.0], start=1):
-        folder.keep({"w": torch.full((2,), float(number))}, epoch(number, error), step=9 * number)
+        weights = {"w": torch.full((2,), float(number))}
+        folder.checkpoint(weights, epoch=number, step=9 * number)
+        folder.keep(weights, epoch(number, error))
     assert [e.validation_error for e in RunFolder.open(folder.path).epochs()] == [50.0, 20.0, 30.0]
     checkpoints = list((folder.path / "checkpoints").iterdir())
     assert [c.name for c in checkpoints] == ["step-00000027"]
@@ -126,7 +128,7 @@ def test_of_equal_epochs_the_last_is_the_best():
 
 
 def test_a_torn_last_line_is_left_out(folder):
-    folder.keep(WEIGHTS, epoch(1, 5.0), step=1)
+    folder.keep(WEIGHTS, epoch(1, 5.0))
     file = folder.path / "metrics.jsonl"
     whole = file.read_text()
     file.write_text(whole + whole[:40])
@@ -142,7 +144,7 @@ def test_another_damaged_line_is_refused(folder):
 def test_a_folder_that_was_deleted_does_not_come_back_in_part(folder):
     shutil.rmtree(folder.path)
     with pytest.raises(ResourceError, match="cannot write"):
-        folder.keep(WEIGHTS, epoch(1, 5.0), step=1)
+        folder.checkpoint(WEIGHTS, epoch=1, step=1)
     assert not folder.path.exists()
 
 
@@ -163,5 +165,5 @@ def test_an_epoch_that_cannot_be_saved_is_an_error(folder):
     (folder.path / "checkpoints").rmdir()
     (folder.path / "checkpoints").write_text("in the way")
     with pytest.raises(ResourceError, match=r"cannot write .*step-00000001"):
-        folder.keep(WEIGHTS, epoch(1, 5.0), step=1)
+        folder.checkpoint(WEIGHTS, epoch=1, step=1)
     assert folder.epochs() == []

@@ -130,3 +130,42 @@ def renamed(sides, classes):
 def test_data_of_other_classes_is_refused(run, sides, classes, message):
     with pytest.raises(DataError, match=message):
         list(evaluate_run(run.path, renamed(sides, classes)))
+
+
+def write_photos_with_a_bad_one(root):
+    """Photos in train/ and val/; one of val/ is no picture."""
+    from unit.data.pictures import write_folder
+
+    write_folder(root / "train", {"a": 6, "b": 6})
+    write_folder(root / "val", {"a": 2, "b": 2})
+    (root / "val" / "b" / "1.png").write_bytes(b"no picture")
+    return root
+
+
+def test_a_bad_validation_image_costs_no_trained_epoch(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos = write_photos_with_a_bad_one(tmp_path / "photos")
+    decided = plan(photos, "ResNeXt-11 (2x2d, CIFAR)", epochs=1, resolution=16, device="cpu")
+    folder = decided.create()
+    with pytest.raises(DataError, match=r"1\.png"):
+        list(train_run(decided, folder))
+    assert folder.epochs() == []
+    assert load_weights(folder.last_checkpoint()).keys() >= {"conv1.weight", "fc.bias"}
+
+
+def test_bad_images_are_in_the_log_also_when_they_stop_the_run(tmp_path, monkeypatch):
+    from unit.data.pictures import write_folder
+
+    monkeypatch.chdir(tmp_path)
+    photos = write_folder(tmp_path / "photos", {"a": 30, "b": 30})
+    for number in (3, 7, 11, 13, 17):
+        (photos / "a" / f"{number}.png").write_bytes(b"no picture")
+    decided = plan(
+        photos, "ResNeXt-11 (2x2d, CIFAR)", epochs=1, resolution=16, device="cpu", bad_limit=0.04
+    )
+    folder = decided.create()
+    with pytest.raises(DataError, match="expected at most 1 images that cannot be used"):
+        list(train_run(decided, folder))
+    lines = (folder.path / "bad-images.jsonl").read_text().splitlines()
+    assert len(lines) >= 2
+    assert all(".png" in json.loads(line)["image"] for line in lines)

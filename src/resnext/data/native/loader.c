@@ -240,6 +240,7 @@ static Cut central_cut(bool torch7, bool corners_aligned, Size size, int shorter
     double product = (double)shorter * (size.width <= size.height ? h : w);
     double divisor = size.width <= size.height ? w : h;
     double longer = floor(torch7 ? long_over_short * shorter : product / divisor);
+    if (divisor == shorter) longer = size.width <= size.height ? h : w; /* it has that size already */
     double new_w = size.width <= size.height ? shorter : longer;
     double new_h = size.width <= size.height ? longer : shorter;
     double left = (new_w - side) / 2, top = (new_h - side) / 2;
