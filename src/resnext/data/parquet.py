@@ -245,7 +245,15 @@ def _named(scans: Sequence[_Scan]) -> tuple[str, ...]:
 
 def _numbered(scans: Sequence[_Scan]) -> tuple[str, ...]:
     """Class names "0", "1", ... up to the highest label."""
-    highest = max((int(scan.labels.max()) for scan in scans if len(scan.labels)), default=-1)
+    filled = [scan for scan in scans if len(scan.labels)]
+    highest, name = max(((int(s.labels.max()), s.shard.name) for s in filled), default=(-1, ""))
+    images = sum(len(scan.labels) for scan in filled)
+    if filled and highest >= images:
+        raise DataError(
+            f"{name}: expected labels below the number of images ({images}), since no class names"
+            f" are stored, found {highest}; a ClassLabel in the schema's huggingface metadata"
+            " names the classes"
+        )
     return tuple(str(label) for label in range(highest + 1))
 
 

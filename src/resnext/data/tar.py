@@ -307,6 +307,12 @@ def _class_names(root: Path, tables: Sequence[Table]) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
         return tuple(line.strip() for line in lines if line.strip())
     highest = max(int(table.arrays["labels"].max()) for table in tables)
+    images = sum(len(table.arrays["labels"]) for table in tables)
+    if highest >= images:
+        raise DataError(
+            f"{root}: expected labels below the number of images ({images}), since there are no"
+            f" class names, found {highest}; {path} can name the classes, one per line"
+        )
     return tuple(str(number) for number in range(highest + 1))
 
 

@@ -159,6 +159,16 @@ def refused(location: Path) -> str:
     return message
 
 
+@pytest.mark.parametrize("label", [4, 10**9, 2**62])
+def test_a_label_above_the_number_of_images(label: int, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "x.parquet", contents(4), [0, 1, label, 1])
+    message = refused(path)
+    assert "labels below the number of images (4), since no class names are stored" in message
+    assert f"found {label}; a ClassLabel in the schema's huggingface metadata" in message
+    path = write_parquet(path, contents(4), [0, 1, 4, 1], names=list("abcde"))
+    assert open_source(path).classes == ("a", "b", "c", "d", "e")
+
+
 @pytest.mark.parametrize(("label", "found"), [(-1, "-1 in row 2"), (2, "2 in row 2")])
 def test_a_label_out_of_range(label: int, found: str, tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "x.parquet", contents(4), [0, 1, label, 1], names=["a", "b"])

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnext.data import open_data, open_evaluation, open_source, tar
+from resnext.data import open_data, open_evaluation, open_source, shards, tar
 from resnext.data.members import members
 from resnext.data.opening import open_parts
-from resnext.data.shards import BadArchiveError
+from resnext.data.shards import BadArchiveError, Entry
 from resnext.errors import DataError
 from unit.data.pictures import encoded, picture, write_folder
 
@@ -378,6 +378,34 @@ def test_an_archive_without_images(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", {"readme.txt": b"text"})
     with pytest.raises(DataError, match="expected images in tar files, found none"):
         open_source(path)
+
+
+@pytest.mark.parametrize("label", [2, 999_999_999])
+def test_a_label_above_the_number_of_images(label: int, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", shard({1: 0, 2: label}))
+    with pytest.raises(DataError, match=rf"below the number of images \(2\), .* found {label}; "):
+        open_source(path)
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\n")
+    if label == 2:
+        assert open_source(path).classes == ("ant", "bee", "cat")
+    else:
+        with pytest.raises(DataError, match=f"expected labels 0 to 2, found {label} in row 1"):
+            open_source(path)
+
+
+def test_a_label_above_the_number_of_images_of_both_parts(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", shard({1: 0, 2: 1}))
+    write_tar(tmp_path / "val-0.tar", shard({3: 2}))
+    assert open_data(tmp_path).classes == ("0", "1", "2")
+    write_tar(tmp_path / "val-0.tar", shard({3: 3}))
+    with pytest.raises(DataError, match=r"below the number of images \(3\), .*classes\.txt can"):
+        open_data(tmp_path)
+
+
+def test_a_flat_folder_of_validation_images_is_no_class() -> None:
+    names = [f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2)]
+    found, wrong = shards.by_folder([Entry(n, 0, 0, 0, shards.IN_FOLDER) for n in names], ["x"])
+    assert ([entry.label for entry in found], wrong) == ([None, None], [])
 
 
 def test_shards_of_different_kinds(tmp_path: Path) -> None:
