@@ -1,5 +1,7 @@
 """Images as files: in one folder per class, or ILSVRC's validation images in a single one."""
 
+import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +151,35 @@ def class_names(root: Path) -> list[str]:
     if not folders:
         raise DataError(f"{printable(str(root))}: {_what_instead(root)}")
     return [folder.name for folder in folders]
+
+
+def refuse_mixture(location: Path, archive: Path) -> None:
+    """Refuse an archive of images where there are class folders of image files too.
+
+    One folder of images is let be: pictures for a README lie beside many published archives.
+
+    Raises:
+        DataError: naming one of each.
+    """
+    found = list(itertools.islice(_folders_of_images(location, 3), 2))
+    if len(found) == 2:
+        image, other = (path.relative_to(location) for path in (found[0], archive))
+        what = printable(f"both, such as {image} and {other}")
+        raise DataError(
+            f"{location}: expected images in class folders or in archives, found {what}"
+        )
+
+
+def _folders_of_images(location: Path, depth: int) -> Iterator[Path]:
+    """An image of each folder that holds some, at most so many levels below."""
+    for inner in _folders(location):
+        with os.scandir(inner) as entries:
+            names = (entry.name for entry in entries if not entry.name.startswith("."))
+            image = next((name for name in names if name.lower().endswith(EXTENSIONS)), None)
+        if image is not None:
+            yield inner / image
+        elif depth > 1:
+            yield from _folders_of_images(inner, depth - 1)
 
 
 def _of_classes(root: Path, table: Table) -> FolderSource:

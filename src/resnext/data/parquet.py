@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnext.data import folder
 from resnext.data.decode import decode
 from resnext.data.source import Encoded, check_labels, digest
 from resnext.errors import DataError
@@ -145,12 +146,17 @@ class ParquetSource:
 
 
 def find(location: Path) -> tuple[Path, ...]:
-    """The parquet files that a location names: itself, or those up to two folders below it."""
+    """The parquet files that a location names: itself, or those up to two folders below it.
+
+    Raises:
+        DataError: class folders of images beside them.
+    """
     if location.is_file():
         return (location,) if location.suffix == ".parquet" else ()
     for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet"):
         found = sorted(location.glob(pattern))
         if found:
+            folder.refuse_mixture(location, found[0])
             return tuple(found)
     return ()
 

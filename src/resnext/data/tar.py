@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnext.data import ilsvrc, shards, store
+from resnext.data import folder, ilsvrc, shards, store
 from resnext.data.decode import decode
 from resnext.data.index import Scanned, last, printable
 from resnext.data.shards import Entry
@@ -115,7 +115,8 @@ def find(location: Path) -> tuple[Path, ...]:
     """The tar files that a location names: itself, or those in a folder without class folders.
 
     Raises:
-        DataError: a compressed archive, in which nothing can be read without all before it.
+        DataError: a compressed archive, in which nothing can be read without all before it; class
+            folders that hold images and archives.
     """
     if location.is_file():
         if location.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
@@ -123,6 +124,7 @@ def find(location: Path) -> tuple[Path, ...]:
         return (location,) if location.suffix == ".tar" else ()
     inner = sorted(location.glob("*/*.tar"))
     if inner:
+        folder.refuse_mixture(location, inner[0])
         return tuple(inner)
     folders = [entry for entry in location.iterdir() if entry.is_dir()]
     if any(not entry.name.startswith((".", "ILSVRC2012_devkit")) for entry in folders):
@@ -279,8 +281,8 @@ def _write(key: str, root: Path, meta: dict[str, Any], entries: list[Entry]) -> 
 
 
 def _place(entry: Entry) -> tuple[str, str, str]:
-    folder, _, base = entry.name.rpartition("/")
-    return str(entry.label), folder, base
+    above, _, base = entry.name.rpartition("/")
+    return str(entry.label), above, base
 
 
 def _named(root: Path, table: Table, classes: tuple[str, ...] | None) -> TarSource:
@@ -321,8 +323,7 @@ def _source(
 ) -> TarSource:
     labels = table.arrays["labels"] if labels is None else labels
     check_labels(labels, classes, str(root))
-    folder = _folder(root).absolute()
-    return TarSource(root=folder, table=table, classes=classes, labels=labels)
+    return TarSource(root=_folder(root).absolute(), table=table, classes=classes, labels=labels)
 
 
 def _folder(root: Path) -> Path:

@@ -208,6 +208,24 @@ def test_folders_win_over_archives_beside_them(tmp_path: Path) -> None:
     assert open_source(tmp_path).classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize("stray", ["cat/backup.tar", "meta.parquet", "cat/x.parquet"])
+@pytest.mark.parametrize("above", ["", "train"])
+def test_a_stray_archive_among_class_folders(stray: str, above: str, tmp_path: Path) -> None:
+    write_folder(tmp_path / above, {"cat": 2, "dog": 2})
+    write_tar(tmp_path / stray, {"eel/0.png": image(0)})
+    for opened in (open_data, open_parts, open_evaluation, open_source):
+        with pytest.raises(DataError, match=r"found both, such as \S+/\d\.png and ") as caught:
+            opened(tmp_path)
+        assert str(caught.value).endswith(f"and {stray}")
+        assert "\n" not in str(caught.value)
+
+
+def test_one_folder_of_pictures_beside_archives(tmp_path: Path) -> None:
+    write_tar(tmp_path / "data" / "x.tar", shard({1: 0, 2: 1}))
+    write_folder(tmp_path, {"assets": 2, ".cache": 1})
+    assert len(open_source(tmp_path)) == 2
+
+
 def test_a_split_per_folder(tmp_path: Path) -> None:
     write_tar(tmp_path / "train" / "000.tar", shard({1: 0, 2: 1}))
     write_tar(tmp_path / "val" / "000.tar", shard({3: 1}))
