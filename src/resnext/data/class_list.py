@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from resnext.data import folder
+from resnext.data.index import printable
 from resnext.data.source import Source
 from resnext.data.subset import Subset
 from resnext.errors import DataError, UsageError
@@ -97,7 +98,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     """
     if path.is_dir():
         inner = next((path / part for part in ("train", "val") if (path / part).is_dir()), path)
-        return tuple(folder.class_names(inner))
+        return tuple(map(printable, folder.class_names(inner)))  # as sources name them
     try:
         lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
     except OSError as error:

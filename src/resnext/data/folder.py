@@ -173,9 +173,13 @@ def refuse_mixture(location: Path, archive: Path) -> None:
 def _folders_of_images(location: Path, depth: int) -> Iterator[Path]:
     """An image of each folder that holds some, at most so many levels below."""
     for inner in _folders(location):
-        with os.scandir(inner) as entries:
-            names = (entry.name for entry in entries if not entry.name.startswith("."))
-            image = next((name for name in names if name.lower().endswith(EXTENSIONS)), None)
+        try:
+            with os.scandir(inner) as entries:
+                names = (entry.name for entry in entries if not entry.name.startswith("."))
+                image = next((name for name in names if name.lower().endswith(EXTENSIONS)), None)
+        except OSError as error:
+            where = printable(str(inner))
+            raise DataError(f"{where}: expected to read it, found: {error.strerror}") from error
         if image is not None:
             yield inner / image
         elif depth > 1:
@@ -204,7 +208,7 @@ def _validation(folder: Path, train: Path | None) -> FolderSource:
         for number in range(len(table.arrays["sizes"]))
     ]
     truth = ilsvrc.ground_truth(folder)
-    classes = tuple(class_names(train)) if train is not None else truth.classes
+    classes = truth.classes if train is None else tuple(map(printable, class_names(train)))
     return _labelled(folder, table, classes, truth.labels(names, classes))
 
 

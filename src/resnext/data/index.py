@@ -9,6 +9,7 @@ keeps the sizes that it was indexed with until its folder changes or `resnext da
 import itertools
 import os
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -273,8 +274,21 @@ def _no_images(folder: Path) -> str:
 
 
 def printable(name: str) -> str:
-    """A name that any terminal and any JSON file can hold: bytes outside UTF-8 are spelled out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A name that any terminal and any JSON file can hold, on one line.
+
+    Spelled out are bytes outside UTF-8 and Unicode's category C: control and invisible characters.
+    """
+    if name.isascii() and name.isprintable():
+        return name
+    return "".join(map(_spelled, name))
+
+
+def _spelled(character: str) -> str:
+    if not unicodedata.category(character).startswith("C"):
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte outside UTF-8, see os.fsdecode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def _concatenated(arrays: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from resnext.data import folder
 from resnext.data.decode import decode
+from resnext.data.index import printable
 from resnext.data.source import Encoded, check_labels, digest
 from resnext.errors import DataError
 
@@ -287,7 +288,7 @@ def _scan(path: Path, root: Path) -> _Scan:
 
 def _scanned(file: Any, path: Path, root: Path) -> _Scan:
     schema = file.schema_arrow
-    name = path.name if path == root else str(path.relative_to(root))
+    name = printable(path.name if path == root else str(path.relative_to(root)))
     label = _column(schema, _LABEL_COLUMNS, name)
     image = _column(schema, _IMAGE_COLUMNS, name)
     groups = range(file.num_row_groups)
@@ -338,7 +339,7 @@ def _names(schema: Any, label: str) -> tuple[str, ...] | None:
         names = json.loads(stored)["info"]["features"][label]["names"] if stored else None
     except (ValueError, KeyError, TypeError):
         return None
-    return tuple(str(name) for name in names) if names else None
+    return tuple(printable(str(name)) for name in names) if names else None
 
 
 def _footer(path: Path, size: int) -> str:

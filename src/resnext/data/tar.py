@@ -307,7 +307,7 @@ def _class_names(root: Path, tables: Sequence[Table]) -> tuple[str, ...]:
     path = _folder(root) / CLASS_NAMES
     if path.is_file():
         lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
-        return tuple(line.strip() for line in lines if line.strip())
+        return tuple(printable(line.strip()) for line in lines if line.strip())
     highest = max(int(table.arrays["labels"].max()) for table in tables)
     images = sum(len(table.arrays["labels"]) for table in tables)
     if highest >= images:

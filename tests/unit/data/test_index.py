@@ -1,6 +1,7 @@
 """The index of a folder: what it notices, what it survives, and that processes share it."""
 
 import multiprocessing
+import os
 import pickle
 import shutil
 import sys
@@ -329,3 +330,19 @@ def test_200_000_images_open_from_the_index(cache: Path, tmp_path: Path) -> None
     assert found["pickled"] < 500
     assert found["own"] < 4e6  # measured 0.5e6, of an index of 9e6
     assert found["copies_own"] < 4e6
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("n01440764/a b.JPEG", "n01440764/a b.JPEG"),
+        ("Übung 猫 🐈 no\u00a0break", "Übung 猫 🐈 no\u00a0break"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("two\nlines\r\t\x7f", "two\\nlines\\r\\t\\x7f"),
+        ("\x9b1m \u202e \u200b", "\\x9b1m \\u202e \\u200b"),
+        (os.fsdecode(b"caf\xe9"), "caf\\xe9"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_names_that_any_terminal_can_show(name: str, shown: str) -> None:
+    assert index.printable(name) == shown

@@ -440,6 +440,13 @@ def test_names_that_speak_of_a_split_only_in_part(tmp_path: Path) -> None:
         open_data(tmp_path)
 
 
+def test_names_that_would_command_a_terminal(tmp_path: Path) -> None:
+    files = {"\x1b[2Jcat/0\n.png": image(0), "dog/0.png": image(1)}
+    source = open_source(write_tar(tmp_path / "x.tar", files))
+    assert source.classes == ("\\x1b[2Jcat", "dog")
+    assert source.describe(0) == "x.tar: \\x1b[2Jcat/0\\n.png"
+
+
 def test_a_broken_image_is_named(tmp_path: Path) -> None:
     files = shard({1: 0, 2: 1}) | {"000002.png": image(2)[:-40]}
     source = open_source(write_tar(tmp_path / "x.tar", files))
