@@ -169,7 +169,10 @@ def faulty_batch(batches: Batches) -> int:
 
 
 def none_left() -> bool:
-    """Whether all worker processes are gone."""
+    """Whether all worker processes are gone, or soon will be: torch 2.11 does not wait for them."""
+    deadline = time.monotonic() + 5
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.05)
     return multiprocessing.active_children() == []
 
 
