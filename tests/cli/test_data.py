@@ -8,7 +8,7 @@ import typer
 
 from resnext.cli import main
 from resnext.cli.data import data_app
-from unit.data.pictures import encoded, picture, write_folder
+from unit.data.pictures import encoded, picture, write_folder, write_parquet
 from unit.data.test_tar import hostile, write_tar
 
 
@@ -107,6 +107,21 @@ def test_index(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     status, _, err = outcome(capsys, "index", tmp_path / "x.txt")
     assert status == 3
     assert "expected a folder or a .tar file, found another kind of file" in err
+
+
+def test_index_of_what_needs_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    contents = [encoded(picture(number)) for number in range(4)]
+    path = write_parquet(tmp_path / "x" / "x.parquet", contents, [0, 1, 0, 1])
+    for location in (path, path.parent):
+        _, out, err = outcome(capsys, "index", location)
+        assert "found parquet, which needs no index\n" in out + err
+
+
+def test_index_of_compressed_shards(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "0.tar.gz").write_bytes(b"\x1f\x8b")
+    status, out, err = outcome(capsys, "index", tmp_path)
+    assert (status, out) == (3, "")
+    assert "expected plain .tar files, found 1 compressed ones such as 0.tar.gz; unpack" in err
 
 
 def test_subset_5k(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -170,6 +170,11 @@ def refuse_mixture(location: Path, archive: Path) -> None:
         )
 
 
+def holds_images(location: Path) -> bool:
+    """Whether there are image files in folders, at most three levels below."""
+    return next(_folders_of_images(location, 3), None) is not None
+
+
 def _folders_of_images(location: Path, depth: int) -> Iterator[Path]:
     """An image of each folder that holds some, at most so many levels below."""
     for inner in _folders(location):

@@ -7,6 +7,7 @@ and val/ with class folders in them are the parts of the set. ILSVRC's flat vali
 answers in a file beside. Nothing in an archive is ever unpacked, unpickled or run.
 """
 
+import itertools
 import os
 import re
 import time
@@ -35,6 +36,9 @@ _LARGEST_IMAGE = 2**28
 """Bytes of an encoded image; more than the pixels of the largest one that is decoded."""
 
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+
+_DEVKIT = "ILSVRC2012_devkit"
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 CLASS_NAMES = "classes.txt"
 """A file beside the shards with one class name per line, where their labels are numbers."""
@@ -119,17 +123,31 @@ def find(location: Path) -> tuple[Path, ...]:
             folders that hold images and archives.
     """
     if location.is_file():
-        if location.name.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")):
+        if location.name.lower().endswith(_COMPRESSED):
             raise DataError(f"{location}: expected a plain .tar, found a compressed one; unpack it")
         return (location,) if location.suffix == ".tar" else ()
     inner = sorted(location.glob("*/*.tar"))
     if inner:
         folder.refuse_mixture(location, inner[0])
         return tuple(inner)
-    folders = [entry for entry in location.iterdir() if entry.is_dir()]
-    if any(not entry.name.startswith((".", "ILSVRC2012_devkit")) for entry in folders):
-        return ()
-    return tuple(sorted(location.glob("*.tar")))
+    names = [entry for entry in location.iterdir() if not entry.name.startswith((".", _DEVKIT))]
+    folders = [entry for entry in names if entry.is_dir()]
+    found = () if folders else tuple(sorted(location.glob("*.tar")))
+    if not found:
+        _refuse_compressed(location, names)
+    return found
+
+
+def _refuse_compressed(location: Path, entries: Sequence[Path]) -> None:
+    """Refuse a folder with nothing but compressed archives, or folders of those."""
+    folders = [entry for entry in entries if entry.is_dir()]
+    if folders and folder.holds_images(location):
+        return
+    inner = itertools.chain.from_iterable(one.iterdir() for one in folders) if folders else entries
+    found = sorted(path for path in inner if path.name.lower().endswith(_COMPRESSED))
+    if found:
+        what = printable(f"{len(found)} compressed ones such as {found[0].relative_to(location)}")
+        raise DataError(f"{location}: expected plain .tar files, found {what}; unpack them")
 
 
 def read(files: Sequence[Path], root: Path) -> TarSource:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import tarfile
 import time
 from collections.abc import Callable
@@ -390,6 +391,19 @@ def test_other_files_named_tar(tmp_path: Path) -> None:
     (tmp_path / "x.tar.gz").write_bytes(b"\x1f\x8b")
     with pytest.raises(DataError, match=r"expected a plain \.tar, found a compressed one"):
         open_source(tmp_path / "x.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["{}.tar.gz", "train-{}.TGZ", "train/{}.tar.gz"])
+def test_a_folder_of_compressed_shards(name: str, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / name.format(number)).parent.mkdir(exist_ok=True)
+        (tmp_path / name.format(number)).write_bytes(b"\x1f\x8b")
+    found = f"expected plain .tar files, found 2 compressed ones such as {name.format(0)}; unpack"
+    with pytest.raises(DataError, match=re.escape(found)):
+        open_data(tmp_path)
+    write_folder(tmp_path, {"cat": 2, "dog": 2})
+    if "/" not in name:
+        assert open_data(tmp_path).classes == ("cat", "dog")
 
 
 def test_an_archive_without_images(tmp_path: Path) -> None:
