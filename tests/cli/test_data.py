@@ -60,6 +60,16 @@ def test_check_of_a_single_class(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert err == f"resnext: error: {root}: expected at least 2 classes, found only 'cat'\n"
 
 
+def test_check_counts_what_it_ignores(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "x", {"cat": 3, "dog": 2})
+    (root / "cat" / "x.gif").write_bytes(b"GIF")
+    (root / "cat" / "y").write_bytes(b"")
+    status, out, err = outcome(capsys, "check", root)
+    assert (status, err) == (0, "")
+    assert f"ignored     {root}: 2 files such as cat/x.gif, not taken for images" in out
+    assert "found       2 ignored\n" in out
+
+
 def test_check_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"cat": 3, "dog": 2})
     (root / "cat" / "0.png").write_bytes((root / "dog" / "0.png").read_bytes())

@@ -153,6 +153,28 @@ def class_names(root: Path) -> list[str]:
     return [folder.name for folder in folders]
 
 
+def ignored(source: FolderSource) -> Iterator[str]:
+    """Paths below the root of a source that it does not have: other files, linked folders (x/)."""
+    indexed: list[str] = source.table.meta["classes"]
+    for name in indexed:
+        yield from _others(source.root, name)
+    for entry in sorted(source.root.iterdir()):  # of a flat folder, the images are indexed
+        is_image = entry.name.lower().endswith(EXTENSIONS)
+        if not entry.name.startswith(".") and not entry.is_dir() and (indexed or not is_image):
+            yield entry.name
+
+
+def _others(root: Path, name: str) -> Iterator[str]:
+    for above, folders, files in os.walk(root / name):
+        inside = Path(above).relative_to(root)
+        folders.sort()
+        linked = [f"{each}/" for each in folders if (root / inside / each).is_symlink()]
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        for other in (*linked, *sorted(files)):
+            if not other.startswith(".") and not other.lower().endswith(EXTENSIONS):
+                yield f"{inside}/{other}"
+
+
 def refuse_mixture(location: Path, archive: Path) -> None:
     """Refuse an archive of images where there are class folders of image files too.
 

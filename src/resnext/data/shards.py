@@ -77,6 +77,16 @@ def entries(path: Path, name: str, shard: int) -> tuple[list[Entry], list[str]]:
     return images, [printable(f"{name}: {problem}") for problem in (*problems, *more)]
 
 
+def ignored(path: Path) -> Iterator[str]:
+    """The names in a tar file that are neither images nor labels."""
+    with path.open("rb") as file:
+        found, _ = _sorted_out(file.fileno())
+    for member in found:
+        base = _base(member)
+        if not base.startswith(".") and not base.lower().endswith((*EXTENSIONS, *_LABELS)):
+            yield member.name
+
+
 def _sorted_out(handle: int) -> tuple[list[Member], list[str]]:
     """The files to use, and a line for everything else but folders."""
     found: dict[str, Member] = {}

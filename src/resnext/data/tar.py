@@ -159,6 +159,12 @@ def read(files: Sequence[Path], root: Path) -> TarSource:
     return _named(root, last(scan(files, root)), None)
 
 
+def ignored(source: TarSource) -> Iterator[str]:
+    """What is in the archives of a source and is neither an image nor a label."""
+    for name in source.table.meta["files"]:
+        yield from (f"{name}: {inner}" for inner in shards.ignored(source.root / name))
+
+
 def read_parts(files: Sequence[Path], root: Path) -> tuple[Source, Source | None]:
     """The images to train on and those to score on, the latter None if no name speaks of them.
 

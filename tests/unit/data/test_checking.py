@@ -145,3 +145,37 @@ def test_a_file_that_vanishes_is_found(tmp_path: Path) -> None:
 def test_a_lone_folder_to_score_on(tmp_path: Path) -> None:
     write_folder(tmp_path / "val", {"a": 1, "b": 1})
     assert list(outcome(tmp_path)[1].parts) == ["validation"]
+
+
+def ignored(location: Path) -> tuple[list[str], int]:
+    steps = list(check(open_parts(location)))
+    report = steps[-1]
+    assert isinstance(report, CheckReport)
+    assert report.bad == 0
+    found = [step for step in steps if isinstance(step, Finding) and step.kind == "ignored"]
+    lines = [f"{step.where}: {step.detail.split(', ')[0]}" for step in found]
+    return lines, report.findings.get("ignored", 0)
+
+
+def test_files_that_are_not_indexed(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "train", {"cat": 2, "dog": 2})
+    write_folder(tmp_path / "val", {"cat": 1, "dog": 1}, seed=9)
+    assert ignored(tmp_path) == ([], 0)
+    for name in ("cat/x.gif", "cat/y.JPE", "dog/extensionless", "loose.png", "cat/.hidden"):
+        (root / name).write_bytes(encoded(picture(7)))
+    (root / "dog" / "inner").mkdir()
+    (root / "dog" / "inner" / "x\n.txt").write_text("text")
+    (root / "dog" / "linked").symlink_to(root / "cat")
+    assert ignored(tmp_path) == ([f"{root}: 6 files such as cat/x.gif"], 6)
+    (root / "cat" / "x.gif").unlink()
+    (root / "cat" / "y.JPE").unlink()
+    assert ignored(tmp_path) == ([f"{root}: 4 files such as dog/linked/"], 4)
+
+
+def test_members_of_archives_that_are_not_indexed(tmp_path: Path) -> None:
+    files = {f"{part}/{name}/0.png": b"" for part in ("train", "val") for name in ("a", "b")}
+    files = {name: encoded(picture(seed)) for seed, name in enumerate(files)}
+    files |= {"train/a/x.gif": b"x", "val/b/\x1b": b"x", "train/.hidden": b"x"}
+    path = write_tar(tmp_path / "x.tar", files)
+    assert ignored(path) == ([f"{tmp_path}: 2 files such as x.tar: train/a/x.gif"], 2)
+    assert ignored(write_tar(tmp_path / "y.tar", shard({1: 0, 2: 1}))) == ([], 0)
