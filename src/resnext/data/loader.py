@@ -5,9 +5,10 @@ epoch, index), see `order.py`. A worker that dies or stalls is an error in secon
 """
 
 import multiprocessing
+import queue
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from typing import Any
@@ -206,23 +207,25 @@ class Batches:
 
     def _from_threads(self) -> Iterator[Raw]:
         """Batches made ahead while the caller works; the native loader has threads of its own."""
-        with ThreadPoolExecutor(1, thread_name_prefix="batches") as feeder:
-            ahead: list[Future[Raw]] = []
-            used: list[NDArray[np.generic]] = []  # memory of batches that the caller is done with
-            try:
-                for group in self.groups:
-                    out = used.pop() if used else None
-                    ahead.append(feeder.submit(self.maker.batch, group, out))
-                    if len(ahead) > _AHEAD:
-                        raw = ahead.pop(0).result()
-                        yield raw
-                        if self.reuse:
-                            used.append(raw.images.numpy())
-                while ahead:
-                    yield ahead.pop(0).result()
-            finally:
-                for waiting in ahead:
-                    waiting.cancel()
+        feeder = _Feeder(self.maker)
+        used: list[NDArray[np.generic]] = []  # memory of batches that the caller is done with
+        try:
+            for position in range(len(self.groups) + _AHEAD):
+                if position < len(self.groups):
+                    feeder.ask(self.groups[position], used.pop() if used else None)
+                if position >= _AHEAD:
+                    raw = self._fed(feeder, position - _AHEAD)
+                    yield raw
+                    if self.reuse:
+                        used.append(raw.images.numpy())
+        finally:
+            feeder.stop()
+
+    def _fed(self, feeder: "_Feeder", position: int) -> Raw:
+        try:
+            return feeder.get(self.stall_seconds + (0.0 if position else _START_SECONDS))
+        except queue.Empty as error:
+            raise ResourceError(self._lost(position, alive=True)) from error
 
     def _from_workers(self) -> Iterator[Raw]:
         loader: DataLoader[Any] = DataLoader(
@@ -272,6 +275,47 @@ class Batches:
         return (
             f"expected a batch from a data worker, found {found}; memory and storage may be short"
         )
+
+
+class _Feeder:
+    """A thread that makes batches in the order asked for.
+
+    A daemon: one that waits for a disk that never answers does not keep the process alive.
+    """
+
+    def __init__(self, made_by: Maker) -> None:
+        self._maker = made_by
+        self._asked: queue.SimpleQueue[tuple[Any, Any] | None] = queue.SimpleQueue()
+        self._made: queue.SimpleQueue[Raw | BaseException] = queue.SimpleQueue()
+        self._stopped = False
+        threading.Thread(target=self._run, name="batches", daemon=True).start()
+
+    def ask(self, group: NDArray[np.int64], out: NDArray[np.generic] | None) -> None:
+        """Have a batch made, in memory that may be overwritten."""
+        self._asked.put((group, out))
+
+    def get(self, seconds: float) -> Raw:
+        """The next batch.
+
+        Raises:
+            queue.Empty: it is not there after so many seconds.
+        """
+        made = self._made.get(timeout=seconds)
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    def stop(self) -> None:
+        """Make nothing more."""
+        self._stopped = True
+        self._asked.put(None)
+
+    def _run(self) -> None:
+        while (job := self._asked.get()) is not None and not self._stopped:
+            try:
+                self._made.put(self._maker.batch(*job))
+            except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+                self._made.put(error)
 
 
 def _checked(workers: int) -> int:
