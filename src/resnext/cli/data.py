@@ -73,18 +73,22 @@ def index(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List a data set's images once, so that every later run opens it at once."""
-    from resnext.data.indexing import index_parts
+    from resnext.data.indexing import NeedsNoIndexError, index_parts
     from resnext.data.store import Table
 
     records: list[dict[str, Any]] = []
     started = time.perf_counter()
-    with _listing_problems(), _progress("indexing", "folders") as advance:
-        for step in index_parts(path, rescan=rescan):
-            if isinstance(step, Table):
-                records.append(_index_record(step, time.perf_counter() - started))
-                started = time.perf_counter()
-            else:
-                advance(step.folders, step.total)
+    try:
+        with _listing_problems(), _progress("indexing", "folders") as advance:
+            for step in index_parts(path, rescan=rescan):
+                if isinstance(step, Table):
+                    records.append(_index_record(step, time.perf_counter() - started))
+                    started = time.perf_counter()
+                else:
+                    advance(step.folders, step.total)
+    except NeedsNoIndexError as error:
+        print("[]" if as_json else error)
+        return
     if as_json:
         print(json.dumps(records, indent=2, ensure_ascii=False))
         return
