@@ -231,7 +231,9 @@ def _read_option(token: str) -> tuple[str | None, str]:
 
 
 def _suggestion(text: str) -> str:
-    close = difflib.get_close_matches(text.lower(), [entry.identifier for entry in CATALOG], n=1)
+    close = difflib.get_close_matches(
+        text.lower(), [entry.identifier for entry in CATALOG], n=1, cutoff=0.8
+    )
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

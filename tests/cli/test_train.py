@@ -80,7 +80,7 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
         (["--network", "ResNeXt-12 (2x2d, CIFAR)"], 2, "12"),
         (["--seed", "-1"], 2, "expected a seed from 0 to 2^64 - 1, found -1"),
         (["--data", "nowhere"], 3, "nowhere"),
-        (["--out", "photos"], 2, "run folder photos exists already; nothing was changed"),
+        (["--out", "photos"], 2, "expected a new run folder, found photos; nothing was changed"),
         (["--workers", "-1"], 2, "workers on this machine, found -1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

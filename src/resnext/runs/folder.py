@@ -235,7 +235,9 @@ def _make_folder(candidates: Iterable[Path]) -> Path:
         except OSError as error:
             raise UsageError(f"cannot make {path}: {error.strerror or error}") from error
         return path
-    raise UsageError(f"run folder {path} exists already; nothing was changed, choose another --out")
+    raise UsageError(
+        f"expected a new run folder, found {path}; nothing was changed, take another --out"
+    )
 
 
 def _free_names(path: Path) -> Iterator[Path]:
