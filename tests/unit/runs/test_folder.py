@@ -49,7 +49,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny, tmp_path):
     taken = tmp_path / "taken"
     taken.mkdir()
     (taken / "thesis.tex").write_text("mine")
-    with pytest.raises(UsageError, match="found .*taken; nothing was changed"):
+    with pytest.raises(UsageError, match=r"found .*taken; nothing was changed"):
         tiny.create(taken)
     assert [(p.name, p.read_text()) for p in taken.iterdir()] == [("thesis.tex", "mine")]
 
