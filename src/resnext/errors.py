@@ -41,3 +41,13 @@ class ResourceError(ResNextError):
     """The machine ran out of something: memory, disk, a device."""
 
     exit_code = 5
+
+
+class PreemptedError(ResNextError):
+    """The system asked this process to end; what it was doing is saved and can be continued."""
+
+    exit_code: ClassVar[int] = 75
+
+
+class NotFiniteError(ResNextError):
+    """Training ran away: its loss or its gradient is no longer a number."""

@@ -4,6 +4,7 @@ Counts add, so a score over many batches (or many processes) is exact and does n
 images were grouped. An error is a percentage of wrong images, as in the paper's tables.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -70,6 +71,11 @@ class Tally:
         self._wrong = torch.zeros(2, dtype=torch.int64, device=device)
         self._loss = torch.zeros((), dtype=precision, device=device)
 
+    @property
+    def samples(self) -> int:
+        """How many have been counted."""
+        return self._samples
+
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
         """Count one batch: N x K logits, N labels, and the mean loss over the batch."""
         top = min(TOP, logits.shape[1])
@@ -77,6 +83,21 @@ class Tally:
         self._samples += len(labels)
         self._wrong += torch.stack([(rank >= 1).sum(), (rank >= top).sum()])
         self._loss += loss.detach().to(self._loss.dtype) * len(labels)
+
+    def absorb(self, other: Self) -> None:
+        """Count what another one has counted."""
+        self._samples += other._samples
+        self._wrong += other._wrong
+        self._loss += other._loss
+
+    def share(self, sum_: Callable[[Tensor], None], samples: int) -> None:
+        """Make this the counts of all processes: `sum_` adds up a tensor over them, in place.
+
+        Together they have counted so many samples.
+        """
+        sum_(self._wrong)
+        sum_(self._loss)
+        self._samples = samples
 
     def counts(self) -> Counts:
         """The counts so far; waits for the device."""

@@ -28,7 +28,16 @@ LINE = "      1/3     0.05  0.5000     25.00   12.50      1.00      50    4.0"
 
 
 def step(number):
-    return Step(epoch=1, step=number, steps=8, learning_rate=0.05, counts=COUNTS, seconds=2.0)
+    return Step(
+        epoch=1,
+        step=number,
+        steps=8,
+        learning_rate=0.05,
+        batch=None,
+        counts=COUNTS,
+        seconds=2.0,
+        waited=0.5,
+    )
 
 
 RECORDS = [step(4), Part(step=1, steps=2, counts=COUNTS), EPOCH]
@@ -184,8 +193,13 @@ def test_loading_is_shown_on_terminals_only(capsys, monkeypatch):
 
 
 def test_the_bar_says_where_the_epoch_stands():
-    expected = "epoch 1/3 step 4/8  loss 0.500  err 25.0 %  50 img/s  rate 0.05"
-    assert step_texts(RECORDS[0], 3)[0] == expected
+    expected = (
+        "epoch 1/3 step 4/8  loss 0.500  err 25.0 %  50 img/s  rate 0.05  top-5 5.0 %"
+        "  data wait 25%  "
+    )
+    text = step_texts(RECORDS[0], COUNTS, 3)[0]
+    assert text.startswith(expected)
+    assert re.fullmatch(r"\d+\.\d GiB", text.removeprefix(expected))
 
 
 def test_the_bar_of_an_evaluation_is_not_in_its_output(capsys, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -39,8 +40,8 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
         capsys, "train", *TINY, "--data", "photos", "--epochs", 2, "--seed", 5
     )
     assert (status, err) == (0, "")
-    assert out.splitlines()[6].split()[5] == "–"  # of two classes the fifth best says nothing
-    assert "epochs   2 instead of 30: the rate's curve is scaled with them" in out
+    assert out.splitlines()[7].split()[5] == "–"  # of two classes the fifth best says nothing
+    assert "epochs   2 instead of 30: the rate's curve is scaled too" in out
     path = "runs/resnext11_2x2d-photos-seed5"
     assert out.endswith(f"next     resnext evaluate {path}\n")
     lines = (photos.parent / path / "metrics.jsonl").read_text().splitlines()
@@ -114,8 +115,8 @@ def interrupted(*_, **__):
     ("place", "said"),
     [
         ("resnext.runs.plan", "no run was begun"),
-        ("resnext.cli.train._print_plan", "no epoch was finished, run holds no weights"),
-        ("resnext.cli.train._print_summary", "run keeps all up to the end of epoch 1, weights"),
+        ("resnext.cli.train._print_plan", "nothing was saved yet in run"),
+        ("resnext.cli.train._print_summary", "run keeps all up to step-00000001, the best"),
     ],
 )
 def test_an_interrupt_says_what_there_is_whenever_it_comes(
@@ -156,8 +157,8 @@ def test_a_diverging_run_says_so_and_keeps_its_folder(photos, capsys, monkeypatc
     monkeypatch.setattr(recipe, "RECIPES", {"small": lambda: wild})
     status, _, err = outcome(capsys, "train", *TINY, "--data", photos, "--out", "run")
     assert status == 2
-    assert "training stopped: the loss is" in err
-    assert "run holds no weights" in err or "run keeps all up to the end of epoch" in err
+    assert "training stopped: the gradient of update " in err
+    assert "nothing was saved yet in run" in err or "run keeps all up to step-" in err
     assert err.count("\n") == 1
 
 
@@ -172,6 +173,6 @@ def test_an_interrupt_keeps_what_is_finished(photos, capsys):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.startswith("resnext: interrupted; run keeps all up to the end of epoch ")
+    assert re.match(r"resnext: interrupted; all .* is saved; continue with: ", err)
     assert err.count("\n") == 1
     assert outcome(capsys, "evaluate", "run")[::2] == (0, "")

@@ -25,11 +25,16 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from resnext.evaluation.scores import Part
-    from resnext.runs import BadImage, EpochRecord, Evaluation
+    from resnext.metrics import Counts
+    from resnext.runs import EpochRecord, Evaluation
+    from resnext.runs.running import Progress as Record
     from resnext.training.loop import Step
 
 INTERRUPTED = 130
 """128 and the number of the signal, as shells count it."""
+
+LINE_SECONDS = 60.0
+"""Between two lines inside an epoch where there is no terminal."""
 
 _WIDTHS = {
     "epoch": 9,
@@ -46,41 +51,72 @@ _DISPENSABLE = ("s", "img/s", "val top-5", "rate", "loss", "train err")
 
 
 def follow(
-    records: Iterable["Step | Part | BadImage | EpochRecord"],
-    epochs: int,
-    classes: int,
-    console: Console | None = None,
+    records: Iterable["Record"], epochs: int, classes: int, console: Console | None = None
 ) -> None:
     """Pull a training to its end and show it: errors in percent, losses in nats."""
-    from resnext.runs import BadImage, EpochRecord
-    from resnext.training.loop import Step
-
     console = console or Console(highlight=False, soft_wrap=True)
-    columns = _fitting(console.width) if console.is_terminal else tuple(_WIDTHS)
-    started: float | None = None
-    timed = console.is_terminal
-    console.print(_row(columns, dict(zip(columns, columns, strict=True))), markup=False)
     with _bar(console) as bar:
-        task = bar.add_task("", total=float(epochs), texts=("starting",))
+        screen = _Screen(console, bar, epochs, classes)
         for record in records:
-            if started is None:  # without what comes before the first step, once
-                started = time.monotonic() - getattr(record, "seconds", 0.0)
-            if isinstance(record, EpochRecord):
-                console.print(_row(columns, _cells(record, epochs, classes)), markup=False)
-                bar.update(task, completed=record.epoch)
-                left = (time.monotonic() - started) * (epochs - record.epoch)
-                if left > 60 and not timed:
-                    console.print(f"about {_duration(left)} left", markup=False)
-                timed = True
-            elif isinstance(record, BadImage):
-                text = f"bad image, replaced: {record.reason}"
-                console.print(text, markup=False, style="yellow")
-            elif isinstance(record, Step):
-                done = record.epoch - 1 + record.step / record.steps
-                texts = step_texts(record, epochs)
-                bar.update(task, completed=done, texts=texts, refresh=True)
-            else:
-                bar.update(task, texts=(f"validating {record.step}/{record.steps}", "validating"))
+            screen.show(record)
+
+
+class _Screen:
+    """A table that grows by a row an epoch, over a bar that tells of the running one."""
+
+    def __init__(self, console: Console, bar: Progress, epochs: int, classes: int) -> None:
+        self._console, self._bar = console, bar
+        self._epochs, self._classes = epochs, classes
+        self._columns = _fitting(console.width) if console.is_terminal else tuple(_WIDTHS)
+        self._task = bar.add_task("", total=float(epochs), texts=("starting",))
+        self._started: float | None = None
+        self._before = 0
+        self._estimated = console.is_terminal  # the bar does it there
+        self._said = time.monotonic()
+        self._print(_row(self._columns, dict(zip(self._columns, self._columns, strict=True))))
+
+    def show(self, record: "Record") -> None:
+        """Whatever there is to see of one record."""
+        from resnext.evaluation.scores import Part
+        from resnext.runs import BadImage, EpochRecord, Notice
+        from resnext.training.loop import Step
+
+        if isinstance(record, Step):
+            self._step(record)
+        elif isinstance(record, EpochRecord):
+            self._epoch(record)
+        elif isinstance(record, BadImage):
+            self._print(f"bad image, replaced: {record.reason}", style="yellow")
+        elif isinstance(record, Notice):
+            self._print(record.text, style="yellow")
+        elif isinstance(record, Part):
+            texts = (f"validating {record.step}/{record.steps}", "validating")
+            self._bar.update(self._task, texts=texts)
+
+    def _step(self, step: "Step") -> None:
+        if self._started is None:  # without what came before this epoch
+            self._started, self._before = time.monotonic() - step.seconds, step.epoch - 1
+        if step.counts is None:
+            return
+        texts = step_texts(step, step.counts, self._epochs)
+        done = step.epoch - 1 + step.step / step.steps
+        self._bar.update(self._task, completed=done, texts=texts, refresh=True)
+        if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
+            self._print(texts[0])
+
+    def _epoch(self, record: "EpochRecord") -> None:
+        self._print(_row(self._columns, _cells(record, self._epochs, self._classes)))
+        self._bar.update(self._task, completed=record.epoch)
+        if self._started is None or self._estimated:
+            return
+        self._estimated = True
+        taken = (time.monotonic() - self._started) / (record.epoch - self._before)
+        if (left := taken * (self._epochs - record.epoch)) > 60:
+            self._print(f"about {_duration(left)} left")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(text, markup=False, style=style)
+        self._said = time.monotonic()
 
 
 def wait(records: Iterable["Part | Evaluation"]) -> "Evaluation":
@@ -97,10 +133,10 @@ def wait(records: Iterable["Part | Evaluation"]) -> "Evaluation":
 
 
 @contextmanager
-def loading(*, stderr: bool = False) -> Iterator[Callable[[str], None]]:
+def loading(*, stderr: bool = False, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Show on a terminal that torch is being loaded; yields a function to say what follows it."""
     console = Console(stderr=stderr)
-    if not console.is_terminal:
+    if quiet or not console.is_terminal:
         yield lambda _: None
         return
     with console.status("loading torch …") as status:
@@ -124,9 +160,8 @@ def top5(error: float, classes: int) -> str:
     return f"{error:.2f}" if classes > TOP else "–"
 
 
-def step_texts(record: "Step", epochs: int) -> list[str]:
+def step_texts(record: "Step", counts: "Counts", epochs: int) -> list[str]:
     """Where the running epoch stands, from all that is known to nothing at all."""
-    counts = record.counts
     parts = (
         f"epoch {record.epoch}/{epochs}",
         f" step {record.step}/{record.steps}",
@@ -134,8 +169,24 @@ def step_texts(record: "Step", epochs: int) -> list[str]:
         f"  err {counts.top1_error:.1f} %",
         f"  {counts.samples / record.seconds:.0f} img/s",
         f"  rate {record.learning_rate:.2g}",
+        f"  top-5 {counts.top5_error:.1f} %",
+        f"  data wait {record.waited / record.seconds:.0%}",
+        f"  {memory_peak() / 2**30:.1f} GiB",
     )
     return ["".join(parts[:count]) for count in range(len(parts), 0, -1)]
+
+
+def memory_peak() -> int:
+    """Bytes that this process has held at most: of the GPU if it uses one, else of the machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _fitting(width: int) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from resnext.cli.describe import describe
 from resnext.cli.display import INTERRUPTED
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
+from resnext.cli.launch import launch, note_status
+from resnext.cli.recipes import recipes
 from resnext.cli.solve import solve
 from resnext.cli.train import train
 from resnext.errors import ResNextError, ResourceError
@@ -47,8 +49,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for _command in (describe, solve, train, evaluate, doctor):
+for _command in (describe, solve, recipes, train, evaluate, doctor):
     app.command()(_command)
+app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
+    launch
+)
 app.add_typer(data_app, name="data")
 app.add_typer(benchmark_app, name="benchmark")
 
@@ -91,6 +96,7 @@ def run(words: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         sys.exit(_no_output(OSError("it is closed"), debug=debug))
     status = _status(command, debug=debug)
+    note_status(status)
     sys.exit(_flushed(status, debug=debug))
 
 
@@ -99,7 +105,8 @@ def _status(words: list[str], *, debug: bool) -> int:
     try:
         return app(args=words, prog_name="resnext", standalone_mode=False) or 0
     except ResNextError as error:
-        return _fail(str(error), error.exit_code, debug=debug)
+        told = bool(getattr(error, "__notes__", ()))  # another process says it
+        return error.exit_code if told else _fail(str(error), error.exit_code, debug=debug)
     except _ParserError as error:
         return _fail(_usage(error, words), ResNextError.exit_code, debug=debug)
     except (KeyboardInterrupt, typer.Abort):

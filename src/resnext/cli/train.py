@@ -3,16 +3,20 @@
 import shlex
 import sys
 import time
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from resnext.cli.display import follow, interruptible, loading
-from resnext.errors import ResNextError
+from resnext.cli.display import INTERRUPTED, follow, interruptible, loading
+from resnext.cli.launch import settled
+from resnext.errors import PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:
     from resnext.runs import Plan, RunFolder
+    from resnext.training.distributed import World
     from resnext.training.recipe import Recipe
 
 
@@ -22,19 +26,33 @@ def train(
         typer.Option(help="A name such as 'ResNeXt-29 (8x64d, CIFAR)'; a small one for the data."),
     ] = None,
     data: Annotated[
-        str, typer.Option(help="A folder or file of images, or the bundled digits.")
-    ] = "digits",
+        str | None, typer.Option(help="A folder or file of images; the bundled digits if left out.")
+    ] = None,
     recipe: Annotated[
-        str | None,
-        typer.Option(help="digits, small, cifar, cifar-code or imagenet-100; one for the data."),
+        str | None, typer.Option(help="A name out of `resnext recipes`; one for the data.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Instead of the recipe's; its rate drops move along.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder, made by this command; runs/... if left out.")
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Images of an update, over all processes; the rate follows."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Another value in the recipe."),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A run, safetensors or .pth file to begin from.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder: made, or continued if begun; runs/... if left out."),
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue this run with all it began with.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0.")] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a GPU if there is one.")
     ] = None,
@@ -47,58 +65,166 @@ def train(
     profile: Annotated[
         str | None, typer.Option(help="Preprocessing, such as torch7-224; one for the data.")
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the activations.")
+    ] = "fp32",
+    compilation: Annotated[
+        Literal["default", "cuda-graphs", "max-autotune"] | None,
+        typer.Option("--compile", help="Compile the network, in this mode."),
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Images in the network at once; a batch takes several goes.")
+    ] = None,
+    sync_bn: Annotated[
+        bool, typer.Option("--sync-bn", help="Normalise over the batch of all GPUs.")
+    ] = False,
+    on_nan: Annotated[
+        Literal["stop", "skip"], typer.Option(help="What follows a gradient that is not finite.")
+    ] = "stop",
+    nan_limit: Annotated[int, typer.Option(min=0, help="Steps that may be skipped so.")] = 20,
     bad_limit: Annotated[
         float,
         typer.Option(help="Percent of an epoch's images that may be unreadable and replaced."),
     ] = 0.1,
+    save_seconds: Annotated[
+        float, typer.Option(min=0, help="Between two checkpoints inside an epoch.")
+    ] = 600,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write events into the run folder too.")
+    ] = False,
 ) -> None:
-    """Train a network; without any option, a small one on handwritten digits in a minute."""
+    """Train a network; without any option, a small one on handwritten digits in a minute.
+
+    The same line again continues what it began, if it names the run folder with --out.
+    """
+    if (code := settled()) is not None:
+        raise typer.Exit(code)
     started = time.perf_counter()
-    folder: RunFolder | None = None
-    with interruptible(lambda: _kept(folder) if folder else "no run was begun"):
-        with loading() as doing:
-            from resnext import runs  # torch takes seconds to import: not for --help
+    asked = {
+        "data": data,
+        "network": network,
+        "recipe_name": recipe,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "settings": _settings(settings or []),
+        "seed": seed,
+        "resolution": resolution,
+        "profile_name": profile,
+        "weights": weights,
+    }
+    machine: dict[str, Any] = {
+        "device": device,
+        "workers": workers,
+        "bad_limit": bad_limit / 100,
+        "nan_limit": nan_limit,
+    }
+    with loading() as doing:
+        # torch takes seconds to import: not for --help
+        from resnext.training.distributed import joined
+        from resnext.training.speed import Speed
 
-            doing(f"opening {data}")
-            plan = runs.plan(
-                data,
-                network,
-                recipe,
-                epochs=epochs,
-                seed=seed,
-                device=device,
-                workers=workers,
-                resolution=resolution,
-                profile_name=profile,
-                bad_limit=bad_limit / 100,
-            )
-        folder = plan.create(out, sys.argv)
-        _print_plan(plan, rescaled=epochs is not None)
-        _follow(plan, folder)
-        _print_summary(folder, time.perf_counter() - started)
+        machine["speed"] = Speed(
+            precision=precision,
+            compilation=compilation,
+            micro_batch=micro_batch,
+            sync_bn=sync_bn,
+        )
+    kept: list[RunFolder] = []
+    with (
+        interruptible(lambda: _kept(kept[0]) if kept else "no run was begun"),
+        joined() as world,
+    ):
+        with loading(quiet=not world.first) as doing:
+            doing(f"opening {data or resume or 'digits'}")
+            machine["world"] = world
+            plan = _plan(asked | {"on_nan": on_nan}, machine, resume)
+            folder = world.from_first(lambda: _folder(plan, out, resume, world))
+        kept.append(folder)
+        if world.first:
+            _print_plan(plan, folder, world)
+        if not folder.finished():
+            _train(plan, folder, world, save_seconds, tensorboard=tensorboard)
+        if world.first:
+            _print_summary(folder, time.perf_counter() - started)
 
 
-def _follow(plan: "Plan", folder: "RunFolder") -> None:
+def _settings(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (_, equals, _) in zip(texts, pairs, strict=True):
+        if not equals:
+            raise UsageError(f"expected FIELD=VALUE for --set, found {text!r}")
+    return {field: value for field, _, value in pairs}
+
+
+def _plan(asked: dict[str, Any], machine: dict[str, Any], resume: Path | None) -> "Plan":
+    """What was asked for, or what a run was begun with."""
+    from resnext.runs import RunFolder, plan, plan_again
+
+    said = {name: value for name, value in asked.items() if value not in (None, {})}
+    if resume is not None:
+        said.pop("on_nan")
+        return plan_again(RunFolder.open(resume), said, **machine)
+    return plan(**said, **machine)
+
+
+def _folder(plan: "Plan", out: Path | None, resume: Path | None, world: "World") -> "RunFolder":
+    from resnext.runs import RunFolder
+
+    if resume is not None:
+        if out not in (None, resume):
+            raise UsageError(f"expected --out or --resume, found both: {out} and {resume}")
+        return RunFolder.open(resume)
+    if out is not None:
+        return plan.create_or_continue(out, sys.argv)
+    if world.size > 1:
+        raise UsageError(
+            "expected --out with several processes, so that those started again find the run; "
+            "found none"
+        )
+    return plan.create(None, sys.argv)
+
+
+def _train(
+    plan: "Plan", folder: "RunFolder", world: "World", save_seconds: float, *, tensorboard: bool
+) -> None:
     """Show the training until it ends, one way or another."""
-    from resnext.runs import train_run
+    from resnext.runs import stopping, train_run
+    from resnext.runs.events import with_events
 
-    try:
-        follow(train_run(plan, folder), plan.recipe.epochs, len(plan.data.classes))
-    except ResNextError as error:
-        raise type(error)(f"{error}; {_kept(folder)}") from error
+    with stopping() as stop:
+        records = train_run(plan, folder, world=world, stop=stop, save_seconds=save_seconds)
+        if tensorboard and world.first:
+            records = with_events(records, folder.path / "tensorboard")
+        try:
+            if world.first:
+                follow(records, plan.recipe.epochs, len(plan.data.classes))
+            else:
+                deque(records, maxlen=0)
+        except PreemptedError as error:
+            if world.first:
+                why = "interrupted" if stop.exit_code == INTERRUPTED else "asked to end"
+                print(f"resnext: {why}; {error}; {_continue(folder)}", file=sys.stderr)
+            raise typer.Exit(stop.exit_code) from None
+        except ResNextError as error:
+            if getattr(error, "__notes__", None):
+                raise
+            raise type(error)(f"{error}; {_kept(folder)}") from error
 
 
 def _kept(folder: "RunFolder") -> str:
-    done = len(folder.epochs())
-    if not done:
-        trained = folder.last_checkpoint()
-        if trained is not None:
-            return f"the trained weights are in {trained}"
-        return f"no epoch was finished, {folder.path} holds no weights"
-    return f"{folder.path} keeps all up to the end of epoch {done}, weights included"
+    """What there is of a run that did not end well."""
+    saved, done = folder.checkpoints(), len(folder.epochs())
+    if not saved:
+        return f"nothing was saved yet in {folder.path}"
+    weights = f", the best weights of {done} epochs included" if done else ""
+    return f"{folder.path} keeps all up to {saved[0].name}{weights}; {_continue(folder)}"
 
 
-def _print_plan(plan: "Plan", *, rescaled: bool) -> None:
+def _continue(folder: "RunFolder") -> str:
+    return f"continue with: resnext train --resume {shlex.quote(str(folder.path))}"
+
+
+def _print_plan(plan: "Plan", folder: "RunFolder", world: "World") -> None:
     from resnext import complexity, name
 
     cost = complexity(plan.spec, plan.profile.resolution)
@@ -109,9 +235,10 @@ def _print_plan(plan: "Plan", *, rescaled: bool) -> None:
         f"to validate on, {len(data.classes)} classes, profile {plan.profile.name}"
     )
     print(f"recipe   {_describe(plan.recipe)}")
-    if rescaled:
-        print(f"epochs   {_rescaled(plan.recipe)}")
-    print(f"run      seed {plan.seed} on {plan.device}", flush=True)
+    for word, text in _changes(plan.recipe):
+        print(f"{word:<8} {text}")
+    print(f"steps    {_steps(plan, world)}")
+    print(f"run      {folder.path}, seed {plan.seed} on {plan.device}", flush=True)
 
 
 def _describe(recipe: "Recipe") -> str:
@@ -121,13 +248,43 @@ def _describe(recipe: "Recipe") -> str:
     )
 
 
-def _rescaled(recipe: "Recipe") -> str:
+def _changes(recipe: "Recipe") -> Iterator[tuple[str, str]]:
+    """In what it differs from the recipe of its name."""
     from resnext.training.recipe import recipe as original
 
-    usual = original(recipe.name).epochs
-    drops = ", ".join(f"{milestone:.4g}" for milestone in recipe.milestones)
-    moved = f"the rate drops in epochs {drops}" if drops else "the rate's curve is scaled with them"
-    return f"{recipe.epochs} instead of {usual}: {moved}"
+    usual = original(recipe.name)
+    if recipe.batch_size != usual.batch_size:
+        scale = f"{recipe.batch_size}/{usual.batch_size}"
+        linear = usual.learning_rate * recipe.batch_size / usual.batch_size
+        rule = f"{linear:g} = {usual.learning_rate:g} x {scale} (linear rule)"
+        yield "rate", rule if linear == recipe.learning_rate else f"{recipe.learning_rate:g}"
+    if recipe.epochs != usual.epochs:
+        drops = ", ".join(f"{milestone:.4g}" for milestone in recipe.milestones)
+        moved = f"the rate drops in epochs {drops}" if drops else "the rate's curve is scaled too"
+        yield "epochs", f"{recipe.epochs} instead of {usual.epochs}: {moved}"
+    derived = {"batch_size", "epochs", "milestones", "warmup_epochs", "epoch_steps", "ema"}
+    for field, value in recipe:
+        if field not in derived | {"learning_rate"} and value != getattr(usual, field):
+            yield "set", f"{field} {value} instead of {getattr(usual, field)}"
+
+
+def _steps(plan: "Plan", world: "World") -> str:
+    """How a batch goes through the network."""
+    recipe, speed = plan.recipe, plan.speed
+    parts = [f"{recipe.batch_size} images"]
+    if world.size > 1:
+        parts.append(f"over {world.size} processes")
+    if speed.micro_batch:
+        parts.append(f"{speed.micro_batch} at once")
+    parts.append(
+        "normalised over all of them"
+        if speed.sync_bn
+        else f"normalised over {recipe.bn_batch or speed.micro_batch or recipe.batch_size}"
+    )
+    parts.append(speed.precision)
+    if speed.compilation:
+        parts.append(f"compiled ({speed.compilation})")
+    return ", ".join(parts)
 
 
 def _print_summary(folder: "RunFolder", seconds: float) -> None:

@@ -69,6 +69,7 @@ def train_batches(
     last: Last = "keep",
     rank: int = 0,
     world: int = 1,
+    part: int = 1,
     device: torch.device | str = "cpu",
     engine: Engine = "auto",
     bad_limit: float = BAD_LIMIT,
@@ -77,8 +78,8 @@ def train_batches(
     """The augmented, shuffled batches of one epoch, from image `start` of its order on.
 
     `batch_size` and `start` count the images of all ranks together, so that the epoch is the same
-    for any number of ranks; rank r gets its share of each batch. With last="keep" the final batch
-    may be smaller, on some ranks even empty.
+    for any number of ranks; rank r gets its share of each batch, cut between parts of `part`
+    images. With last="keep" the final batch may be smaller, on some ranks even empty.
 
     An image that cannot be used is replaced by another one, chosen by (seed, epoch, index), listed
     in `Batches.bad`, up to `bad_limit` of the epoch's images; 0 stops at the first.
@@ -88,8 +89,9 @@ def train_batches(
     """
     shuffled = order.permutation(len(source), seed=seed, epoch=epoch)
     groups = order.training_batches(
-        shuffled, batch_size=batch_size, start=start, last=last, rank=rank, world=world
+        shuffled, batch_size=batch_size, start=start, last=last, rank=rank, world=world, part=part
     )
+    totals = order.batch_sizes(len(source), batch_size=batch_size, start=start, last=last)
     allowed = int(bad_limit * len(source))
     made_by = maker(
         source,
@@ -103,6 +105,7 @@ def train_batches(
     return Batches(
         maker=made_by,
         groups=groups,
+        totals=totals,
         workers=workers,
         device=device,
         allowed=allowed,
@@ -138,7 +141,8 @@ def evaluation_batches(
         engine=engine,
         threads=_checked(workers),
     )
-    return Batches(maker=made_by, groups=groups, workers=workers, device=device)
+    totals = [len(group) for group in groups]
+    return Batches(maker=made_by, groups=groups, totals=totals, workers=workers, device=device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +152,7 @@ class Batches:
     Attributes:
         maker: makes them.
         groups: the images of each.
+        totals: how many images each holds over all ranks.
         workers: processes, or threads of the native loader.
         device: where they are wanted.
         allowed: how many images may be replaced.
@@ -162,6 +167,7 @@ class Batches:
 
     maker: Maker
     groups: Sequence[NDArray[np.int64]]
+    totals: Sequence[int]
     workers: int
     device: torch.device | str = "cpu"
     allowed: int = 0

@@ -73,12 +73,12 @@ class Raw:
 
     def ready(self, device: torch.device | str, out: Tensor | None = None) -> Tensor:
         """N x C x H x W float32 on the device, in `out` if given; photos travel there as bytes."""
-        images = self.images.to(device, non_blocking=True)
+        images = _moved(self.images, device)
         if self.unit is None:
             return images
         if self.painter is not None and images.device.type == "cpu":
             return self._painted(self.painter, out)
-        numbers = None if self.numbers is None else self.numbers.to(device, non_blocking=True)
+        numbers = None if self.numbers is None else _moved(self.numbers, device)
         return colour.normalised(images, numbers, unit=self.unit, out=out)
 
     def _painted(self, painter: native.NativeLoader, out: Tensor | None) -> Tensor:
@@ -91,6 +91,13 @@ class Raw:
         return torch.from_numpy(
             painter.colours(pixels, maps, out=None if out is None else out.numpy())
         )
+
+
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """On the device; from pinned memory, a GPU fetches it while this process goes on."""
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True, kw_only=True)

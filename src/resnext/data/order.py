@@ -7,6 +7,7 @@ so no two streams overlap (each may draw 2^128 times).
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -57,38 +58,62 @@ def replacement(key: Key, count: int, attempt: int) -> int:
 
 
 def training_batches(
-    order: NDArray[np.int64], *, batch_size: int, start: int, last: Last, rank: int, world: int
+    order: NDArray[np.int64],
+    *,
+    batch_size: int,
+    start: int,
+    last: Last,
+    rank: int,
+    world: int,
+    part: int = 1,
 ) -> list[NDArray[np.int64]]:
     """One rank's share of every batch from position `start` of the order on.
 
     `batch_size` counts the images of all ranks together, and every rank gets the same number of
-    batches. With last="keep" the final batch may be smaller; its shares then differ by at most one
-    image, and some are empty when it has fewer images than there are ranks. A final batch of one
-    image joins the batch before it: one value has no spread to normalise by.
+    batches. Shares are cut between parts of `part` images, those that batch normalisation sees at
+    once; what is left over of a batch stays with its last whole part. With last="keep" the final
+    batch may be smaller, and some shares of it empty.
 
     Raises:
         UsageError: sizes that do not fit, or an epoch without a single batch.
     """
     _check_ranks(rank, world)
-    if batch_size < 1 or batch_size % world:
+    sizes = batch_sizes(len(order), batch_size=batch_size, start=start, last=last)
+    if batch_size // part < world:
         raise UsageError(
-            f"expected a batch size that {world} ranks can share evenly, found {batch_size}"
+            f"expected at most {batch_size // part} processes for batches of {batch_size} images "
+            f"in parts of {part}, found {world}; take a larger batch or smaller parts"
         )
-    if not 0 <= start <= len(order):
-        raise UsageError(f"expected a start within the {len(order)} images, found {start}")
-    if last == "drop" and len(order) < batch_size:
+    ends = np.cumsum([start, *sizes])
+    batches = [order[at:end] for at, end in pairwise(ends)]
+    return [_share(batch, rank, world, part) for batch in batches]
+
+
+def batch_sizes(count: int, *, batch_size: int, start: int, last: Last) -> list[int]:
+    """Images of each batch of an epoch of `count`, over all ranks, from position `start` on.
+
+    A final batch of one image joins the batch before it: one value has no spread to normalise by.
+
+    Raises:
+        UsageError: sizes that do not fit, or an epoch without a single batch.
+    """
+    if batch_size < 1:
+        raise UsageError(f"expected a batch of at least 1 image, found {batch_size}")
+    if not 0 <= start <= count:
+        raise UsageError(f"expected a start within the {count} images, found {start}")
+    if last == "drop" and count < batch_size:
         raise UsageError(
-            f"expected a batch size of at most the {len(order)} images, found {batch_size}:"
+            f"expected a batch size of at most the {count} images, found {batch_size}:"
             " dropping the last partial batch would leave none"
         )
-    remaining = order[start:]
-    stop = len(remaining) - len(remaining) % batch_size if last == "drop" else len(remaining)
-    starts = list(range(0, stop, batch_size))
-    if len(starts) > 1 and stop - starts[-1] == 1 < batch_size:
-        starts.pop()
-    ends = [*starts[1:], stop]
-    batches = [remaining[at:end] for at, end in zip(starts, ends, strict=False)]
-    return [_share(batch, rank, world) for batch in batches]
+    whole, rest = divmod(count - start, batch_size)
+    sizes = [batch_size] * whole
+    if last == "keep" and rest:
+        if rest == 1 and sizes:
+            sizes[-1] += 1
+        else:
+            sizes.append(rest)
+    return sizes
 
 
 def evaluation_batches(
@@ -114,9 +139,11 @@ def _philox(seed: int, epoch: int, index: int, purpose: int) -> np.random.Philox
     return np.random.Philox(key=key, counter=np.array([0, 0, index, purpose], dtype=np.uint64))
 
 
-def _share(indices: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64]:
-    """Rank `rank`'s contiguous slice; the slices cover the indices and differ by at most one."""
-    return indices[len(indices) * rank // world : len(indices) * (rank + 1) // world]
+def _share(indices: NDArray[np.int64], rank: int, world: int, part: int = 1) -> NDArray[np.int64]:
+    """Rank `rank`'s contiguous slice; the slices cover the indices, differ by at most one part."""
+    parts = max(1, len(indices) // part)
+    first, end = (parts * number // world for number in (rank, rank + 1))
+    return indices[first * part : len(indices) if end == parts else end * part]
 
 
 def _check_ranks(rank: int, world: int) -> None:

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from resnext.errors import DataError
 from resnext.metrics import Counts, Tally
-from resnext.training.loop import PULSE, Batch, Batches
+from resnext.training.distributed import ALONE, World
+from resnext.training.loop import PULSE
+from resnext.training.trainer import Batch, Batches
 
 SINGLE_VIEW = "single view"
 """Each image is seen once, as its profile prepares it."""
@@ -42,8 +44,12 @@ def evaluate(
     profile: str,
     device: torch.device | str = "cpu",
     pulse: float = PULSE,
+    world: World = ALONE,
 ) -> Iterator[Part | Scores]:
     """Score `model` on every image once: a `Part` every `pulse` seconds, then the `Scores`.
+
+    Of several processes each has its share of the batches; a `Part` speaks of this process, the
+    `Scores` of all.
 
     The model is left in evaluation mode, that is, with running statistics in normalisation.
 
@@ -58,6 +64,8 @@ def evaluate(
         if time.perf_counter() - looked >= pulse:
             yield Part(step=step, steps=len(batches), counts=tally.counts())
             looked = time.perf_counter()
+    (seen,) = world.totals([tally.samples])
+    tally.share(world.sum_, seen)
     counts = tally.counts()
     if counts.samples != samples or not samples:
         raise DataError(f"expected {samples} images to score on, found {counts.samples}")

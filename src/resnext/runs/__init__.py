@@ -9,21 +9,38 @@ for progress in train_run(decided, folder):
 ```
 """
 
-from resnext.runs.folder import BadImage, DataRecord, EpochRecord, RunFolder, RunRecord, best
-from resnext.runs.planning import Plan, plan
-from resnext.runs.running import Evaluation, evaluate_run, load_model, train_run
+from resnext.runs.folder import RunFolder
+from resnext.runs.planning import Plan, plan, plan_again
+from resnext.runs.records import (
+    BadImage,
+    DataRecord,
+    EpochRecord,
+    RunRecord,
+    StepRecord,
+    best,
+    differences,
+)
+from resnext.runs.running import Notice, train_run
+from resnext.runs.scoring import Evaluation, evaluate_run, load_model
+from resnext.runs.signals import Stop, stopping
 
 __all__ = [
     "BadImage",
     "DataRecord",
     "EpochRecord",
     "Evaluation",
+    "Notice",
     "Plan",
     "RunFolder",
     "RunRecord",
+    "StepRecord",
+    "Stop",
     "best",
+    "differences",
     "evaluate_run",
     "load_model",
     "plan",
+    "plan_again",
+    "stopping",
     "train_run",
 ]

@@ -2,97 +2,55 @@
 
 run.json             what was asked for: enough to do it again
 metrics.jsonl        one line for every epoch
+steps.jsonl          one line for every hundred updates
 bad-images.jsonl     one line for every image that could not be used, if there were any
-checkpoints/step-*/  the weights after the last epoch
+checkpoints/step-*/  all that training needs to continue: the last ones
 weights.safetensors  the weights after the best epoch
+lock                 held by the process that writes
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
-from resnext.data.making import Used
 from resnext.errors import CheckpointError, ResNextError, ResourceError, UsageError
+from resnext.runs.records import (
+    FORMAT,
+    BadImage,
+    EpochRecord,
+    RunRecord,
+    StepRecord,
+    best,
+    first_problem,
+)
 from resnext.spec import Spec
-from resnext.training.checkpoint import WEIGHTS, save_checkpoint, save_weights, write_bytes
-from resnext.training.recipe import Recipe
+from resnext.training.checkpoint import (
+    PARTIAL,
+    WEIGHTS,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    save_weights,
+    write_bytes,
+)
 
-RECORD, METRICS, CHECKPOINTS = "run.json", "metrics.jsonl", "checkpoints"
-BAD_IMAGES = "bad-images.jsonl"
+RECORD, METRICS, STEPS, CHECKPOINTS = "run.json", "metrics.jsonl", "steps.jsonl", "checkpoints"
+BAD_IMAGES, LOCK = "bad-images.jsonl", "lock"
 
+KEPT = 2
+"""Checkpoints that stay: should the newest be damaged, there is the one before."""
 
-FORMAT = 1
-"""Of `run.json`; fields may be added under one number, with a default."""
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class DataRecord(_Record):
-    """Which images a run saw."""
-
-    name: str
-    location: str
-    """`digits`, or an absolute path; how `evaluate` finds the images again."""
-    fingerprint: str
-    classes: tuple[str, ...]
-
-
-class RunRecord(_Record):
-    """All that decides a run, and where it ran: the contents of `run.json`."""
-
-    format: int = FORMAT
-    network: str
-    """The specification's name; `spec` is what counts."""
-    spec: dict[str, Any]
-    recipe: Recipe
-    data: DataRecord
-    profile: str
-    engine: Used = "pillow"
-    """What decoded and resized the images; engines agree to two grey levels."""
-    seed: int
-    device: str
-    threads: int
-    """Threads of one operation; another number may round sums differently."""
-    versions: dict[str, str]
-    command: tuple[str, ...]
-    commit: str | None
-    started: str
-
-
-class EpochRecord(_Record):
-    """One line of `metrics.jsonl`: errors in percent, losses in nats."""
-
-    epoch: int
-    learning_rate: float
-    train_loss: float
-    train_error: float
-    validation_loss: float | None
-    """Nothing where it is not finite, which happens while running statistics settle."""
-    validation_error: float
-    validation_top5_error: float
-    seconds: float
-    """Of training alone."""
-    images_per_second: float
-
-
-class BadImage(_Record):
-    """An image that could not be used in an epoch, and the one that stood in for it."""
-
-    epoch: int
-    image: str
-    reason: str
-    replacement: str
+_Line = TypeVar("_Line", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +94,7 @@ class RunFolder:
         except OSError as error:
             raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
         except ValidationError as error:
-            raise CheckpointError(f"{file} is damaged: {_first_problem(error)}") from error
+            raise CheckpointError(f"{file} is damaged: {first_problem(error)}") from error
 
     @property
     def weights(self) -> Path:
@@ -160,16 +118,16 @@ class RunFolder:
         Raises:
             CheckpointError: another line is damaged.
         """
-        file = self.path / METRICS
-        lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-        try:
-            return [EpochRecord.model_validate_json(line) for line in lines]
-        except ValidationError as error:
-            raise CheckpointError(f"{file} is damaged: {_first_problem(error)}") from error
+        return _lines(self.path / METRICS, EpochRecord)
 
-    def last_checkpoint(self) -> Path | None:
-        """Where the weights of the last trained epoch are, validated or not; None before it."""
-        return next((self.path / CHECKPOINTS).glob("step-*/" + WEIGHTS), None)
+    def finished(self) -> bool:
+        """Whether all epochs of the recipe are trained and scored."""
+        return len(self.epochs()) >= self.record.recipe.epochs
+
+    def checkpoints(self) -> list[Path]:
+        """The folders of the saved states, the newest first."""
+        found = (self.path / CHECKPOINTS).glob("step-*")
+        return sorted((path for path in found if path.suffix == ""), reverse=True)
 
     def note(self, bad: BadImage) -> None:
         """Log an image that could not be used.
@@ -177,19 +135,66 @@ class RunFolder:
         Raises:
             ResourceError: it cannot be written.
         """
-        _append(self.path / BAD_IMAGES, bad.model_dump_json())
+        _append(self.path / BAD_IMAGES, bad)
 
-    def checkpoint(self, weights: Mapping[str, Tensor], *, epoch: int, step: int) -> None:
-        """Save what was trained, before anything else can fail; only the last checkpoint stays.
+    def log(self, step: StepRecord) -> None:
+        """Write down how the epoch is going.
 
         Raises:
             ResourceError: it cannot be written.
         """
-        made = self.path / CHECKPOINTS / f"step-{step:08d}"
-        save_checkpoint(made, weights, {"epoch": epoch, "step": step})
-        for old in made.parent.iterdir():
-            if old != made:
-                shutil.rmtree(old, ignore_errors=True)
+        _append(self.path / STEPS, step)
+
+    def save(self, updates: int, checkpoint: Checkpoint) -> Path:
+        """Save what training needs to continue; the last `KEPT` such folders stay.
+
+        Raises:
+            ResourceError: it cannot be written; what was there before still is.
+        """
+        made = self.path / CHECKPOINTS / f"step-{updates:08d}"
+        if not made.exists():
+            save_checkpoint(made, checkpoint)
+        for old in self.checkpoints()[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+        return made
+
+    def newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest state that is whole, and what was found of newer ones.
+
+        Raises:
+            CheckpointError: there are states, and all of them are damaged.
+        """
+        problems: list[str] = []
+        for path in self.checkpoints():
+            try:
+                return load_checkpoint(path), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+        if problems:
+            raise CheckpointError(
+                f"expected a whole checkpoint in {self.path}, found none: {problems[0]}"
+            )
+        return None, problems
+
+    def rewind(self, epochs: int, updates: int, bad_images: int) -> None:
+        """Take back what was written behind a state: it will come again.
+
+        Lines of epochs and steps that lie behind it go, as do half-written files and the log of
+        bad images from line `bad_images` on. Checkpoints behind it, which are damaged, are renamed.
+
+        Raises:
+            ResourceError: a file cannot be written.
+        """
+        for partial in (self.path, self.path / CHECKPOINTS):
+            for left in partial.glob("*" + PARTIAL):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for path in self.checkpoints():
+            if int(path.name.partition("-")[2]) > updates:
+                path.rename(_free(path.with_name(path.name + ".damaged")))
+        _rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
+        steps = _lines(self.path / STEPS, StepRecord)
+        _rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
+        _rewrite(self.path / BAD_IMAGES, _lines(self.path / BAD_IMAGES, BadImage)[:bad_images])
 
     def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord) -> None:
         """Record a validated epoch: its weights if they are the best so far, then its line.
@@ -198,18 +203,57 @@ class RunFolder:
             ResourceError: it cannot be written.
         """
         done = [*self.epochs(), epoch]
-        if best(done) is epoch:
+        if best(done) is epoch or not self.weights.exists():
             save_weights(self.weights, weights)
-        _append(self.path / METRICS, epoch.model_dump_json())
+        _append(self.path / METRICS, epoch)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only process that writes here.
+
+        The system frees the lock when the process ends, however it ends. Where it cannot lock
+        (some network file systems), the name of the writer stays, and whoever finds it decides.
+
+        Raises:
+            UsageError: another process is writing; the message names its machine and number.
+            ResourceError: the folder cannot be written.
+        """
+        file = self.path / LOCK
+        try:
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ResourceError(f"cannot write {file}: {error.strerror or error}") from error
+        try:
+            if not _lock(descriptor):
+                owner = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
+                raise UsageError(
+                    f"expected a run folder that nobody writes to, found {self.path} in use by "
+                    f"{owner or 'another process'}"
+                )
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
 
 
-def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
-    """The epoch of the lowest validation error; of several, the last, whose rate was the lowest.
+def _lock(descriptor: int) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:  # a file system without locks
+        raise ResourceError(f"cannot lock the run folder: {error.strerror or error}") from error
+    return True
 
-    The paper's code reports this minimum over the epochs on the very images it tests with, which
-    flatters; a run therefore records both this and its last epoch.
-    """
-    return min(reversed(epochs), key=lambda epoch: epoch.validation_error)
+
+def _free(path: Path) -> Path:
+    return next(p for p in _free_names(path) if not p.exists())
 
 
 def _check_format(file: Path, text: bytes) -> None:
@@ -245,17 +289,27 @@ def _free_names(path: Path) -> Iterator[Path]:
     yield from (path.with_name(f"{path.name}-{number}") for number in count(2))
 
 
-def _append(file: Path, line: str) -> None:
+def _lines(file: Path, kind: type[_Line]) -> list[_Line]:
+    """The whole lines of a log."""
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    try:
+        return [kind.model_validate_json(line) for line in lines]
+    except ValidationError as error:
+        raise CheckpointError(f"{file} is damaged: {first_problem(error)}") from error
+
+
+def _rewrite(file: Path, lines: Iterable[BaseModel]) -> None:
+    """Put a log back to these lines, if there is one."""
+    text = "".join(line.model_dump_json() + "\n" for line in lines).encode()
+    if file.exists() and file.read_bytes() != text:
+        write_bytes(file, text)
+
+
+def _append(file: Path, line: BaseModel) -> None:
     try:
         with file.open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
+            log.write(line.model_dump_json() + "\n")
             log.flush()
             os.fsync(log.fileno())
     except OSError as error:
         raise ResourceError(f"cannot write {file}: {error.strerror or error}") from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]

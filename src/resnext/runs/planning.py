@@ -3,10 +3,12 @@
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -15,11 +17,18 @@ from resnext.data import DataSet, Profile, default_profile, open_data, profile
 from resnext.data.digits import is_digits
 from resnext.data.loader import BAD_LIMIT
 from resnext.data.making import Used, engine_for
-from resnext.errors import ResourceError, UsageError
-from resnext.runs.folder import DataRecord, RunFolder, RunRecord
+from resnext.errors import DataError, ResourceError, UsageError
+from resnext.runs.folder import RECORD, RunFolder
+from resnext.runs.pretrained import Initial, initial_weights
 from resnext.runs.provenance import source_commit, versions
+from resnext.runs.records import DataRecord, OnNan, RunRecord, differences
 from resnext.spec import Spec
+from resnext.training.distributed import ALONE, World
 from resnext.training.recipe import Recipe, recipe
+from resnext.training.speed import PLAIN, Speed, check_speed
+
+NAN_LIMIT = 20
+"""Steps without a finite gradient that may be left out of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +44,11 @@ class Plan:
     workers: int
     engine: Used
     bad_limit: float
+    speed: Speed
+    on_nan: OnNan
+    nan_limit: int
+    initial: Initial | None
+    processes: int
     name: str
 
     def create(self, out: Path | None = None, command: Sequence[str] = ()) -> RunFolder:
@@ -43,9 +57,27 @@ class Plan:
         Raises:
             UsageError: `out` exists, or cannot be made.
         """
-        return RunFolder.create(out, self.name, self._record(command))
+        return RunFolder.create(out, self.name, self.record(command))
 
-    def _record(self, command: Sequence[str]) -> RunRecord:
+    def create_or_continue(self, out: Path, command: Sequence[str] = ()) -> RunFolder:
+        """The folder `out`, new or begun by the same plan.
+
+        Raises:
+            UsageError: it was begun by another plan; the message says how that differs.
+        """
+        if not (out / RECORD).exists():
+            return self.create(out, command)
+        folder = RunFolder.open(out)
+        odd = list(differences(folder.record, self.record(command)))
+        if odd:
+            raise UsageError(
+                f"expected the run that {out} was begun with, found another: "
+                f"{'; '.join(odd[:5])}; take another --out, or --resume {out} to continue it"
+            )
+        return folder
+
+    def record(self, command: Sequence[str] = ()) -> RunRecord:
+        """What `run.json` says of it."""
         return RunRecord(
             network=resnext.name(self.spec),
             # through JSON, so that what is in memory is what will be read back
@@ -57,6 +89,13 @@ class Plan:
             seed=self.seed,
             device=str(self.device),
             threads=torch.get_num_threads(),
+            processes=self.processes,
+            precision=self.speed.precision,
+            compilation=self.speed.compilation,
+            micro_batch=self.speed.micro_batch,
+            sync_bn=self.speed.sync_bn,
+            on_nan=self.on_nan,
+            initial_weights=str(self.initial) if self.initial else None,
             versions=versions(),
             command=tuple(command),
             commit=source_commit(),
@@ -70,16 +109,40 @@ def plan(
     recipe_name: str | Recipe | None = None,
     *,
     epochs: int | None = None,
+    batch_size: int | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
     seed: int = 0,
     device: str | None = None,
     workers: int | None = None,
     resolution: int | None = None,
     profile_name: str | None = None,
     bad_limit: float = BAD_LIMIT,
+    speed: Speed = PLAIN,
+    on_nan: OnNan = "stop",
+    nan_limit: int = NAN_LIMIT,
+    weights: str | Path | Initial | None = None,
+    world: World = ALONE,
 ) -> Plan:
     """Decide a run: what is not said follows from the data.
 
-    `bad_limit` is the part of an epoch's images that may be replaced because they cannot be used.
+    Args:
+        data: digits, a place, or a data set.
+        network: its name or specification.
+        recipe_name: its name or the recipe.
+        epochs: instead of the recipe's, its schedule scaled.
+        batch_size: instead of the recipe's, its rate scaled by the linear rule.
+        settings: fields of the recipe, as text.
+        seed: of weights, order and augmentation.
+        device: as torch names it; a GPU if there is one.
+        workers: processes that prepare images.
+        resolution: of photos, in pixels.
+        profile_name: of the preprocessing.
+        bad_limit: the part of an epoch's images that may be replaced as unusable.
+        speed: how steps are computed.
+        on_nan: whether a step without a finite gradient ends training or is left out.
+        nan_limit: how many may be left out.
+        weights: a run folder or a file to begin from.
+        world: the processes that train together.
 
     Raises:
         ResNextError: something asked for does not exist or does not fit.
@@ -89,19 +152,25 @@ def plan(
     if not 0 <= bad_limit <= 1:
         raise UsageError(f"expected a limit of bad images from 0 to 1, found {bad_limit}")
     check_workers(workers)
-    where = resolve_device(device)
+    where = resolve_device(device, world.local_rank)
+    check_speed(speed, where, world)
     wanted = recipe(recipe_name) if isinstance(recipe_name, str) else recipe_name
     named = resnext.spec(network) if network is not None else None
+    initial = _initial(weights)
     opened = data if isinstance(data, DataSet) else open_data(str(data))
     seen = _profile(opened, resolution, profile_name)
-    usual = usual_choice(opened, seen)
+    usual = usual_choice(opened, seen, finetune=initial is not None)
     named = named or resnext.spec(usual.network)
-    wanted = wanted or recipe(usual.recipe)
+    wanted = _adapted(wanted or recipe(usual.recipe), epochs, batch_size, settings)
+    if wanted.pretrained and initial is None:
+        raise UsageError(
+            f"expected weights to begin from for the recipe {wanted.name}, found none; say "
+            "--weights with a run folder or a file"
+        )
     spec = _fitted(named, opened, seen)
-    check_memory(spec, seen.resolution, wanted.batch_size, where)
     return Plan(
         spec=spec,
-        recipe=wanted if epochs is None else wanted.with_epochs(epochs),
+        recipe=wanted,
         data=opened,
         profile=seen,
         seed=seed,
@@ -109,8 +178,81 @@ def plan(
         workers=usual_workers(seen) if workers is None else workers,
         engine=engine_for(opened.train, seen),
         bad_limit=bad_limit,
+        speed=fitting_speed(speed, spec, seen.resolution, wanted, where, world),
+        on_nan=on_nan,
+        nan_limit=nan_limit,
+        initial=initial,
+        processes=world.size,
         name=f"{_short(named)}-{_slug(opened.name)}-seed{seed}",
     )
+
+
+def plan_again(
+    folder: RunFolder,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    device: str | None = None,
+    workers: int | None = None,
+    bad_limit: float = BAD_LIMIT,
+    speed: Speed = PLAIN,
+    nan_limit: int = NAN_LIMIT,
+    world: World = ALONE,
+) -> Plan:
+    """The plan that a folder was begun with, for the machine as it is now.
+
+    `asked` holds arguments of `plan` that somebody gave once more; they must come to the same.
+
+    Raises:
+        UsageError: they do not; the message shows the difference.
+        DataError: the images have changed.
+    """
+    record = folder.record
+    recipe_too = asked.keys() & {"recipe_name", "epochs", "batch_size", "settings"}
+    again = plan(
+        **{
+            "data": record.data.location,
+            "network": folder.spec(),
+            "recipe_name": record.recipe.name if recipe_too else record.recipe,
+            "seed": record.seed,
+            "profile_name": record.profile,
+            "weights": Initial.parse(record.initial_weights) if record.initial_weights else None,
+            **asked,
+        },
+        device=device,
+        workers=workers,
+        bad_limit=bad_limit,
+        speed=replace(
+            speed,
+            precision=record.precision,
+            sync_bn=record.sync_bn,
+            compilation=speed.compilation or record.compilation,
+            micro_batch=speed.micro_batch or record.micro_batch,
+        ),
+        on_nan=record.on_nan,
+        nan_limit=nan_limit,
+        world=world,
+    )
+    odd = list(differences(record, again.record()))
+    if odd:
+        kind = UsageError if asked else DataError
+        raise kind(f"expected what {folder.path} was begun with, found {'; '.join(odd[:5])}")
+    return again
+
+
+def _initial(weights: str | Path | Initial | None) -> Initial | None:
+    if weights is None or isinstance(weights, Initial):
+        return weights
+    return initial_weights(Path(weights))
+
+
+def _adapted(
+    wanted: Recipe, epochs: int | None, batch_size: int | None, settings: Mapping[str, str]
+) -> Recipe:
+    if settings:
+        wanted = wanted.with_fields(settings)
+    if batch_size is not None:
+        wanted = wanted.with_batch_size(batch_size)
+    return wanted if epochs is None else wanted.with_epochs(epochs)
 
 
 def _fitted(named: Spec, data: DataSet, seen: Profile) -> Spec:
@@ -151,20 +293,68 @@ def check_workers(workers: int | None) -> None:
         raise UsageError(f"expected 0 to {most} workers on this machine, found {workers}")
 
 
-def check_memory(spec: Spec, resolution: int, batch: int, device: torch.device) -> None:
-    """Refuse a training step whose weights and activations alone exceed the memory.
+def fitting_speed(
+    speed: Speed,
+    spec: Spec,
+    resolution: int,
+    wanted: Recipe,
+    device: torch.device,
+    world: World,
+) -> Speed:
+    """The speed with micro-batches that the memory has room for, where none are asked for.
+
+    On a processor a micro-batch is what batch normalisation sees at once: nothing is gained by
+    more. A GPU gets its whole share of a batch, or as many parts of it as fit.
 
     Raises:
-        ResourceError: they do; the message says how much is needed and how much is there.
+        ResourceError: not even one part fits; the message says how many images would.
     """
-    needed = resnext.complexity(spec, resolution).training_memory(batch).total
+    part = wanted.bn_batch or wanted.batch_size // world.size
+    share = -(-wanted.batch_size // world.size)
+    asked = speed.micro_batch or (min(part, share) if device.type == "cpu" else share)
+    fits = fitting_batch(spec, resolution, device, speed)
+    if fits is None or asked <= fits:
+        return replace(speed, micro_batch=None if asked >= share else asked)
+    if speed.micro_batch is None and part <= fits:
+        return replace(speed, micro_batch=fits - fits % part)
+    needed = resnext.complexity(spec, resolution).training_memory(asked)
+    raise ResourceError(
+        f"expected {needed.total / 2**30:.1f} GiB of memory for {resnext.name(spec)} at "
+        f"{resolution} pixels and {asked} images at once, found "
+        f"{(_free_memory(device) or 0) / 2**30:.1f} GiB free on {device}; {_advice(fits)}"
+    )
+
+
+def fitting_batch(spec: Spec, resolution: int, device: torch.device, speed: Speed) -> int | None:
+    """How many images a training step has room for at once; None where that is not known."""
     free = _free_memory(device)
-    if free is not None and needed > free:
-        raise ResourceError(
-            f"expected {needed / 2**30:.1f} GiB of memory for {resnext.name(spec)} at {resolution} "
-            f"pixels and batch {batch}, found {free / 2**30:.1f} GiB free on {device}; take a "
-            "smaller network, resolution or recipe"
-        )
+    if free is None:
+        return None
+    cost = resnext.complexity(spec, resolution)
+    width = 4 if speed.precision == "fp32" else 2
+    one, two = (cost.training_memory(n, element_bytes=width).total for n in (1, 2))
+    return max(0, (free - one) // (two - one) + 1)
+
+
+def out_of_memory(plan: Plan) -> str:
+    """What to say where memory ran out all the same."""
+    at_once = plan.speed.micro_batch or -(-plan.recipe.batch_size // plan.processes)
+    fits = fitting_batch(plan.spec, plan.profile.resolution, plan.device, plan.speed)
+    smaller = at_once // 2 if fits is None else min(fits, at_once // 2)
+    return (
+        f"expected enough memory on {plan.device} for {resnext.name(plan.spec)} at "
+        f"{plan.profile.resolution} pixels and {at_once} images at once, found too little; "
+        f"{_advice(smaller)}"
+    )
+
+
+def _advice(images: int) -> str:
+    if images < 1:
+        return "not one image fits: take a smaller network or resolution"
+    return (
+        f"{images} would fit: say --micro-batch {images} (the batch stays, in several goes), with "
+        f"--set bn_batch={images} where that is more"
+    )
 
 
 def _free_memory(device: torch.device) -> int | None:
@@ -192,8 +382,10 @@ def usual_workers(seen: Profile) -> int:
     return 0 if seen.resolution <= 32 else min(8, _cores() - 1)
 
 
-def usual_choice(data: DataSet, seen: Profile) -> Choice:
+def usual_choice(data: DataSet, seen: Profile, *, finetune: bool = False) -> Choice:
     """By the data: digits, pictures of 32 x 32, photos. All modest: they are for a first look."""
+    if finetune:
+        return Choice(usual_choice(data, seen).network, "finetune")
     if is_digits(data):
         return Choice("ResNeXt-11 (4x8d, CIFAR)", "digits")
     if seen.resolution <= 32:
@@ -201,15 +393,16 @@ def usual_choice(data: DataSet, seen: Profile) -> Choice:
     return Choice("ResNeXt-50 (32x4d)", "small")
 
 
-def resolve_device(text: str | None) -> torch.device:
-    """The device of that name; without a name, a GPU if there is one.
+def resolve_device(text: str | None, local_rank: int = 0) -> torch.device:
+    """The device of that name; without a name, a GPU if there is one: the process's own.
 
     Raises:
         UsageError: no device is called so.
         ResourceError: this machine has no such device.
     """
     if text is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cuda = torch.cuda.is_available()
+        return torch.device("cuda", local_rank) if cuda else torch.device("cpu")
     try:
         device = torch.device(text)
     except RuntimeError:

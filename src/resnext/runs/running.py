@@ -1,209 +1,413 @@
-"""Training and scoring with a run folder: the loop, the evaluation and the folder put together."""
+"""Training with a run folder: the loop, the evaluation and the folder put together."""
 
 import math
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path
-from typing import Any
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
 
 import torch
-from torch import nn
 
-from resnext.data import (
-    DataSet,
-    Profile,
-    Source,
-    evaluation_batches,
-    open_data,
-    open_evaluation,
-    profile,
-    train_batches,
-)
+from resnext.data import evaluation_batches, train_batches
 from resnext.data.loader import Batches
-from resnext.data.making import Bad, engine_for
-from resnext.errors import CheckpointError, DataError, ResourceError, UsageError
+from resnext.data.making import Bad
+from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError, ResourceError
 from resnext.evaluation.scores import Part, Scores, evaluate
+from resnext.metrics import Counts
 from resnext.model.network import build
-from resnext.runs.folder import RECORD, BadImage, DataRecord, EpochRecord, RunFolder
-from resnext.runs.planning import Plan, check_workers, lasting, resolve_device, usual_workers
-from resnext.training.checkpoint import load_weights
+from resnext.runs.epochs import EpochBatches
+from resnext.runs.folder import RunFolder
+from resnext.runs.planning import Plan, out_of_memory
+from resnext.runs.pretrained import load_pretrained
+from resnext.runs.records import BadImage, EpochRecord, StepRecord
+from resnext.runs.signals import Stop
+from resnext.training.checkpoint import Checkpoint
+from resnext.training.distributed import ALONE, World
 from resnext.training.loop import Epoch, Step, fit
+from resnext.training.trainer import Position, State, Trainer
 
+SAVE_SECONDS = 600.0
+"""Between two checkpoints inside an epoch: so much work is lost at most."""
 
-def train_run(plan: Plan, folder: RunFolder) -> Iterator[Step | Part | BadImage | EpochRecord]:
-    """Train, and after each epoch evaluate and save: nothing happens until the result is pulled.
-
-    Yields a `Step` or a `Part` (of the evaluation) from time to time, a `BadImage` for each image
-    that another one stood in for, and an `EpochRecord` for every epoch, saved before it is yielded.
-    Stopping in between loses the running epoch only.
-    """
-    # Always the grouped form: it is the fastest one, and what checkpoints hold.
-    with _enough_memory(f"for the weights of {plan.name}"):
-        model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
-    steps = 0
-    current = _train_batches(plan, 1)
-
-    noted = 0  # bad images of the epoch that are in the log
-
-    def batches(epoch: int) -> Batches:
-        nonlocal current, noted
-        current, noted = _train_batches(plan, epoch), 0
-        return current
-
-    training = _guarded(fit(model, batches, plan.recipe, device=plan.device), "to train")
-    try:
-        for progress in training:
-            for bad in current.bad[noted:]:
-                yield _noted(plan, folder, progress.epoch, bad)
-            noted = len(current.bad)
-            if isinstance(progress, Step):
-                yield progress
-                continue
-            steps += len(current)
-            folder.checkpoint(model.state_dict(), epoch=progress.epoch, step=steps)
-            scores = yield from _validate(model, plan)
-            epoch = _epoch_record(progress, scores)
-            folder.keep(model.state_dict(), epoch)
-            yield epoch
-    except DataError:
-        for bad in current.bad[noted:]:
-            _noted(plan, folder, current.maker.epoch, bad)
-        raise
-
-
-def _noted(plan: Plan, folder: RunFolder, epoch: int, bad: Bad) -> BadImage:
-    """The image that could not be used, in the folder's log."""
-    found = BadImage(
-        epoch=epoch,
-        image=plan.data.train.describe(bad.index),
-        reason=bad.reason,
-        replacement=plan.data.train.describe(bad.replacement),
-    )
-    folder.note(found)
-    return found
+LOG_UPDATES = 100
+"""Between two lines of `steps.jsonl`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """The scores of a run's weights, with what they were measured on."""
+class Notice:
+    """Something to say about the run itself: where it continues, what was found damaged."""
 
-    run: Path
-    network: str
-    data: DataRecord
-    own_data: bool
-    """Whether these are the images that the run was validated on."""
-    scores: Scores
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        counts = self.scores.counts
-        return {
-            "run": str(self.run),
-            "network": self.network,
-            "top1_error": counts.top1_error,
-            "top5_error": counts.top5_error,
-            "loss": counts.loss if math.isfinite(counts.loss) else None,
-            "samples": counts.samples,
-            "protocol": self.scores.protocol,
-            "profile": self.scores.profile,
-            "data": self.data.name,
-            "location": self.data.location,
-            "fingerprint": self.data.fingerprint,
-            "own_data": self.own_data,
-        }
+    text: str
 
 
-def evaluate_run(
-    path: Path,
-    data: str | Path | DataSet | None = None,
+Progress = Step | Part | BadImage | Notice | StepRecord | EpochRecord
+
+
+def train_run(
+    plan: Plan,
+    folder: RunFolder,
     *,
-    device: str | None = None,
-    workers: int | None = None,
-) -> Iterator[Part | Evaluation]:
-    """Score a run's best weights on its own validation images, or on those of `data`.
+    world: World = ALONE,
+    stop: Stop | None = None,
+    save_seconds: float = SAVE_SECONDS,
+) -> Iterator[Progress]:
+    """Train to the end of the recipe, from the folder's newest whole checkpoint if there is one.
 
-    The last thing yielded is the `Evaluation`: `*_, result = evaluate_run(path)`.
+    Nothing happens until the result is pulled. Yields every `Step`, a `Part` of the evaluation from
+    time to time, a `BadImage` for each image that another one stood in for, a `StepRecord` every
+    `LOG_UPDATES`, a `Notice` where there is something to say, and an `EpochRecord` for every epoch,
+    saved before it is yielded. Stopping in between loses what came after the last checkpoint:
+    `save_seconds` at most, or an epoch.
 
     Raises:
-        CheckpointError: the folder or the weights are missing or damaged.
-        DataError: the run's own images have changed since, or `data` has other classes.
-
-    Where `data` has no validation part and is not what the run was trained on, all its images are
-    scored.
+        UsageError: another process writes to the folder.
+        CheckpointError: its checkpoints are all damaged, or belong to another network.
+        DataError: too many images cannot be used.
+        NotFiniteError: training ran away.
+        ResourceError: memory or disk is full; or another process is lost.
+        PreemptedError: `stop` asked for it; all is saved.
     """
-    folder = RunFolder.open(path)
-    seen = _stored_profile(folder)
-    check_workers(workers)
-    where = resolve_device(device)
-    model = load_model(folder, where)
-    images, scored, own = _images_of(folder, data)
-    batches = evaluation_batches(
-        images,
-        seen,
-        batch_size=folder.record.recipe.batch_size,
-        workers=usual_workers(seen) if workers is None else workers,
-        device=where,
-        engine=engine_for(images, seen),
-    )
-    for progress in evaluate(model, batches, samples=len(images), profile=seen.name, device=where):
-        if isinstance(progress, Part):
-            yield progress
-        else:
-            yield Evaluation(
-                run=path,
-                network=folder.record.network,
-                data=scored,
-                own_data=own,
-                scores=progress,
+    with folder.locked() if world.first else nullcontext(), _enough_memory(plan):
+        run = _Run(plan, folder, world, stop or Stop(), save_seconds)
+        yield from run.resumed()
+        yield from run.trained()
+
+
+class _Run:
+    """What one training has in hand while it goes on."""
+
+    def __init__(
+        self, plan: Plan, folder: RunFolder, world: World, stop: Stop, save_seconds: float
+    ) -> None:
+        self.plan, self.folder, self.world, self.stop = plan, folder, world, stop
+        self._save_seconds = save_seconds
+        # Always the grouped form: it is the fastest one, and what checkpoints hold.
+        model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
+        begun = world.from_first(folder.checkpoints)
+        if plan.initial is not None and not begun:
+            load_pretrained(model, plan.initial)
+        self.trainer = Trainer(
+            model,
+            plan.recipe,
+            device=plan.device,
+            seed=plan.seed,
+            world=world,
+            speed=plan.speed,
+            skip_bad=plan.on_nan == "skip",
+        )
+        self._epochs = EpochBatches(len(plan.data.train), plan.recipe)
+        self._seconds = self._seconds_now = 0.0  # of the running epoch: before this process, in all
+        self._batches: Batches | None = None
+        self._bad_before = 0  # bad images of the epoch, before this process
+        self._bad_epoch = 0  # of the epoch, over all processes
+        self._bad_logged = 0  # lines of the log
+        self._noted = 0  # of this process's list
+        self._recent: deque[tuple[int, Any]] = deque(maxlen=4096)
+        self._saved_at = time.monotonic()
+        self._saving = threading.Lock()
+        self.stop.last_resort = self._last_resort
+
+    def resumed(self) -> Iterator[Progress]:
+        """Load the newest state, if there is one."""
+        checkpoint, problems = self.world.from_first(self.folder.newest)
+        for problem in problems:
+            yield Notice(text=f"{problem}; continuing from the checkpoint before")
+        if checkpoint is None:
+            if self.world.first:
+                self.folder.rewind(epochs=0, updates=0, bad_images=0)
+            return
+        state = checkpoint.state
+        self.trainer.load(_state_of(checkpoint))
+        self._seconds, self._bad_before = state["seconds"], state["bad_epoch"]
+        self._bad_epoch, self._bad_logged = state["bad_epoch"], state["bad_logged"]
+        position = self.trainer.position
+        done = position.epoch if self._at_end() else position.epoch - 1
+        if self.world.first:
+            self.folder.rewind(done, position.updates, self._bad_logged)
+        yield Notice(
+            text=f"continuing behind step {position.step} of {self._epochs.steps} in "
+            f"epoch {position.epoch}"
+        )
+
+    def trained(self) -> Iterator[Progress]:
+        """From here to the end of the recipe."""
+        recorded = len(self.world.from_first(self.folder.epochs))
+        if self._at_end() and recorded >= self.trainer.position.epoch:
+            self.trainer.next_epoch()
+            self._begin_epoch(seconds=0.0)
+        try:
+            for progress in fit(self.trainer, self._remaining, seconds=self._seconds):
+                if isinstance(progress, Step):
+                    yield progress
+                    yield from self._after(progress)
+                else:
+                    yield from self._end_epoch(progress)
+        except DataError:
+            self._log_last_bad()
+            raise
+
+    def _end_epoch(self, epoch: Epoch) -> Iterator[Progress]:
+        """Save, score and record; what was trained is safe before anything else can fail."""
+        if self._ran_away():
+            self._raise_not_finite(epoch.epoch, epoch.learning_rate)
+        self._save(epoch.seconds)
+        scores = yield from self._validate()
+        record = _epoch_record(epoch, scores)
+        self.world.from_first(lambda: self._keep(record))
+        self._begin_epoch(seconds=0.0)
+        yield record
+
+    def _keep(self, record: EpochRecord) -> None:
+        self.folder.keep(self.trainer.evaluated.state_dict(), record)
+
+    def _begin_epoch(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._bad_before = self._bad_epoch = 0
+
+    def _at_end(self) -> bool:
+        position = self.trainer.position
+        return position.step > 0 and position.step >= self._epochs.steps
+
+    def _remaining(self, epoch: int, step: int) -> Any:
+        """The batches of an epoch behind so many steps."""
+        self._noted = 0
+        return self._epochs.batches(epoch, step, self._pass)
+
+    def _pass(self, number: int, start: int) -> Batches:
+        plan = self.plan
+        self._noted = 0
+        self._batches = train_batches(
+            plan.data.train,
+            plan.profile,
+            batch_size=plan.recipe.batch_size,
+            seed=plan.seed,
+            epoch=number,
+            start=start,
+            workers=plan.workers,
+            rank=self.world.rank,
+            world=self.world.size,
+            part=plan.recipe.bn_batch or 1,
+            device=plan.device,
+            engine=plan.engine,
+            bad_limit=plan.bad_limit,
+            reuse=True,
+        )
+        return self._batches
+
+    def _after(self, step: Step) -> Iterator[Progress]:
+        """Whatever is due behind a step; all processes agree on it."""
+        self._recent.append((self.trainer.position.updates, step.batch.indices))
+        bad = self._new_bad_images()
+        runaway = step.counts is not None and self._ran_away()
+        due = time.monotonic() - self._saved_at > self._save_seconds
+        wishes = [len(bad), runaway, due and self.world.first, self.stop.signal is not None]
+        new_bad, any_runaway, any_due, any_stop = self.world.totals(wishes)
+        if new_bad:
+            yield from self._log_bad(step.epoch, bad)
+        if any_runaway:
+            self._raise_not_finite(step.epoch, step.learning_rate)
+        if any_due or any_stop:
+            self._save(step.seconds)
+        if any_stop:
+            raise PreemptedError(f"all up to step {step.step} of epoch {step.epoch} is saved")
+        if self.trainer.position.updates % LOG_UPDATES == 0:
+            yield self._log(step)
+
+    def _new_bad_images(self) -> list[Bad]:
+        found = self._batches.bad[self._noted :] if self._batches else []
+        self._noted += len(found)
+        return found
+
+    def _log_bad(self, epoch: int, bad: list[Bad]) -> Iterator[BadImage]:
+        """Note the images that could not be used, of all processes, and stop if they are many."""
+        ours = [self._bad_image(epoch, one) for one in bad]
+        found = [image for images in self.world.gather(ours) for image in images]
+        for image in found:
+            if self.world.first:
+                self.folder.note(image)
+            self._bad_logged += 1
+            yield image
+        self._bad_epoch += len(found)
+        allowed = int(self.plan.bad_limit * len(self.plan.data.train))
+        if self._bad_epoch > allowed:
+            raise DataError(
+                f"expected at most {allowed} images that cannot be used in an epoch, found "
+                f"{self._bad_epoch}: {found[-1].reason}"
             )
 
+    def _log_last_bad(self) -> None:
+        """The images of a batch that never came to a step, because they were too many."""
+        for one in self._new_bad_images():
+            if self.world.first:
+                self.folder.note(self._bad_image(self.trainer.position.epoch, one))
 
-def load_model(folder: RunFolder, device: torch.device | str = "cpu") -> nn.Module:
-    """The run's network with its best weights.
+    def _bad_image(self, epoch: int, bad: Bad) -> BadImage:
+        source = self.plan.data.train
+        return BadImage(
+            epoch=epoch,
+            image=source.describe(bad.index),
+            reason=bad.reason,
+            replacement=source.describe(bad.replacement),
+        )
+
+    def _ran_away(self) -> bool:
+        """Whether training must end because its numbers are no longer finite."""
+        bad, _ = self.trainer.bad_steps()
+        if not bad and not self.trainer.scale_lost():
+            self._recent.clear()
+            return False
+        return self.plan.on_nan == "stop" or bad > self.plan.nan_limit or self.trainer.scale_lost()
+
+    def _raise_not_finite(self, epoch: int, rate: float) -> NoReturn:
+        """Say which step it was, of which images, and what there is to go back to."""
+        bad, first = self.trainer.bad_steps()
+        mine: list[int] = next(
+            (images.tolist() for updates, images in self._recent if updates == first), []
+        )
+        images = [index for part in self.world.gather(mine) for index in part]
+        source = self.plan.data.train
+        names = ", ".join(source.describe(index) for index in images[:3])
+        saved = self.world.from_first(self.folder.checkpoints)
+        kept = f"the last good checkpoint is {saved[0]}" if saved else "no checkpoint was saved yet"
+        raise NotFiniteError(
+            f"training stopped: the gradient of update {first} (epoch {epoch}, learning rate "
+            f"{rate:.3g}) is not finite, {bad} such; its {len(images)} images are "
+            f"numbers {images} of the training set: {names} …; {kept}; a lower rate or a look at "
+            "the images may help, or --on-nan skip"
+        )
+
+    def _log(self, step: Step) -> StepRecord:
+        counts = self.trainer.counts()
+        record = StepRecord(
+            epoch=step.epoch,
+            step=step.step,
+            updates=self.trainer.position.updates,
+            learning_rate=step.learning_rate,
+            loss=_finite(counts.loss),
+            error=counts.top1_error,
+            top5_error=counts.top5_error,
+            seconds=step.seconds,
+            data_wait=step.waited / step.seconds,
+        )
+        if self.world.first:
+            self.folder.log(record)
+        return record
+
+    def _save(self, seconds: float) -> None:
+        """Save the state; every process learns whether that went well."""
+        self._seconds_now = seconds
+        self.world.from_first(self._write)
+        self._saved_at = time.monotonic()
+
+    def _write(self) -> None:
+        with self._saving:
+            state = self.trainer.state()
+            self.folder.save(state.position.updates, self._checkpoint(state))
+
+    def _checkpoint(self, state: State) -> Checkpoint:
+        return Checkpoint(
+            weights=state.weights,
+            training=state.tensors,
+            state={
+                "epoch": state.position.epoch,
+                "step": state.position.step,
+                "updates": state.position.updates,
+                "counts": asdict(state.counts),
+                "bad_steps": list(state.bad_steps),
+                "scaler": dict(state.scaler),
+                "seconds": self._seconds_now,
+                "bad_epoch": self._bad_epoch,
+                "bad_logged": self._bad_logged,
+            },
+        )
+
+    def _last_resort(self) -> None:
+        """Save from another thread while the main one is busy: with a step, or with scoring."""
+        if self.world.first:
+            with self.trainer.committing:
+                self._write()
+        else:
+            time.sleep(_FIRST_SAVES)
+
+    def _validate(self) -> Generator[Part, None, Scores]:
+        plan, images = self.plan, self.plan.data.validation
+        batches = evaluation_batches(
+            images,
+            plan.profile,
+            batch_size=plan.speed.micro_batch or plan.recipe.batch_size,
+            workers=plan.workers,
+            rank=self.world.rank,
+            world=self.world.size,
+            device=plan.device,
+            engine=plan.engine,
+        )
+        for progress in evaluate(
+            self.trainer.evaluated,
+            batches,
+            samples=len(images),
+            profile=plan.profile.name,
+            device=plan.device,
+            world=self.world,
+        ):
+            if isinstance(progress, Scores):
+                return progress
+            if self.stop.signal is not None and self.world.size == 1:
+                raise PreemptedError("all of the epoch's training is saved")
+            yield progress
+        raise AssertionError("an evaluation ends with its scores")
+
+
+_FIRST_SAVES = 5.0
+"""Seconds that other processes give the first one to save before they end too."""
+
+
+def _state_of(checkpoint: Checkpoint) -> State:
+    """A checkpoint's contents as the trainer takes them.
 
     Raises:
-        CheckpointError: the weights are missing, damaged or of another network.
+        CheckpointError: it holds something else.
     """
-    if not folder.weights.exists() and not folder.epochs():
-        raise CheckpointError(
-            f"expected weights in {folder.path}, found none: no epoch was finished; train again"
-        )
-    weights = load_weights(folder.weights)
-    model = build(folder.spec(), form="grouped", device="meta")
-    expected = {name: _kind(tensor) for name, tensor in model.state_dict().items()}
-    found = {name: _kind(tensor) for name, tensor in weights.items()}
-    odd = sorted(
-        name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-    )
-    if odd:
-        raise CheckpointError(
-            f"{folder.weights} does not fit {folder.record.network}: expected {odd[0]} as "
-            f"{expected.get(odd[0], 'nothing')}, found {found.get(odd[0], 'nothing')} "
-            f"({len(odd)} such)"
-        )
-    model.load_state_dict(weights, assign=True)
-    return model.to(device)
-
-
-def _stored_profile(folder: RunFolder) -> Profile:
+    state = checkpoint.state
     try:
-        seen = profile(folder.record.profile)
-    except UsageError as error:
-        raise CheckpointError(f"{folder.path / RECORD} is damaged: {error}") from error
-    channels = folder.spec().in_channels
-    if seen.channels != channels:
-        raise CheckpointError(
-            f"{folder.path / RECORD} is damaged: expected a profile of {channels} channels, found "
-            f"{seen.name} of {seen.channels}"
+        return State(
+            weights=checkpoint.weights,
+            tensors=checkpoint.training,
+            position=Position(epoch=state["epoch"], step=state["step"], updates=state["updates"]),
+            counts=Counts(**state["counts"]),
+            bad_steps=tuple(state["bad_steps"]),
+            scaler=state["scaler"],
         )
-    return seen
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"expected the state of a training, found one without {error}"
+        ) from error
+
+
+def _epoch_record(trained: Epoch, scores: Scores) -> EpochRecord:
+    return EpochRecord(
+        epoch=trained.epoch,
+        learning_rate=trained.learning_rate,
+        train_loss=_finite(trained.counts.loss) or 0.0,
+        train_error=trained.counts.top1_error,
+        validation_loss=_finite(scores.counts.loss),
+        validation_error=scores.counts.top1_error,
+        validation_top5_error=scores.counts.top5_error,
+        seconds=trained.seconds,
+        images_per_second=trained.images_per_second,
+        data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @contextmanager
-def _enough_memory(what: str) -> Iterator[None]:
-    """One line where memory runs out.
+def _enough_memory(plan: Plan) -> Iterator[None]:
+    """One line where memory runs out, with the batch that would fit.
 
     Raises:
         ResourceError: it did.
@@ -211,118 +415,8 @@ def _enough_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ResourceError(_OUT_OF_MEMORY.format(what)) from error
+        raise ResourceError(out_of_memory(plan)) from error
     except RuntimeError as error:
         if "alloc" not in str(error) and "memory" not in str(error):
             raise
-        raise ResourceError(_OUT_OF_MEMORY.format(what)) from error
-
-
-def _guarded(records: Iterator[Step | Epoch], what: str) -> Iterator[Step | Epoch]:
-    with _enough_memory(what):
-        yield from records
-
-
-_OUT_OF_MEMORY = (
-    "expected enough memory {}, found too little; take a smaller network, resolution or recipe"
-)
-
-
-def _train_batches(plan: Plan, epoch: int) -> Batches:
-    return train_batches(
-        plan.data.train,
-        plan.profile,
-        batch_size=plan.recipe.batch_size,
-        seed=plan.seed,
-        epoch=epoch,
-        workers=plan.workers,
-        device=plan.device,
-        engine=plan.engine,
-        bad_limit=plan.bad_limit,
-        reuse=True,
-    )
-
-
-def _validate(model: nn.Module, plan: Plan) -> Generator[Part, None, Scores]:
-    images = plan.data.validation
-    batches = evaluation_batches(
-        images,
-        plan.profile,
-        batch_size=plan.recipe.batch_size,
-        workers=plan.workers,
-        device=plan.device,
-        engine=plan.engine,
-    )
-    for progress in evaluate(
-        model, batches, samples=len(images), profile=plan.profile.name, device=plan.device
-    ):
-        if isinstance(progress, Scores):
-            return progress
-        yield progress
-    raise AssertionError("an evaluation ends with its scores")
-
-
-def _epoch_record(trained: Epoch, scores: Scores) -> EpochRecord:
-    loss = scores.counts.loss
-    return EpochRecord(
-        epoch=trained.epoch,
-        learning_rate=trained.learning_rate,
-        train_loss=trained.counts.loss,
-        train_error=trained.counts.top1_error,
-        validation_loss=loss if math.isfinite(loss) else None,
-        validation_error=scores.counts.top1_error,
-        validation_top5_error=scores.counts.top5_error,
-        seconds=trained.seconds,
-        images_per_second=trained.images_per_second,
-    )
-
-
-def _images_of(
-    folder: RunFolder, given: str | Path | DataSet | None
-) -> tuple[Source, DataRecord, bool]:
-    """The images to score on, what they are, and whether the run was validated on them."""
-    run = folder.record.data
-    data = _whole_set(run, run.location if given is None else given)
-    if data is not None and data.fingerprint == run.fingerprint:
-        return data.validation, run, True
-    if given is None:
-        raise DataError(
-            f"{run.location} has changed since {folder.path}: expected the images it saw, found "
-            f"others; to score on them as they are now, say --data {run.location}"
-        )
-    images = data.validation if data is not None else open_evaluation(str(given))
-    where = given.location if isinstance(given, DataSet) else str(given)
-    if images.classes != run.classes:
-        raise DataError(
-            f"expected the {len(run.classes)} classes of {folder.path}, found "
-            f"{len(images.classes)} in {where}: {_first_difference(run.classes, images.classes)}"
-        )
-    record = DataRecord(
-        name=Path(where).absolute().stem,
-        location=where,
-        fingerprint=images.fingerprint(),
-        classes=images.classes,
-    )
-    return images, record, False
-
-
-def _whole_set(run: DataRecord, location: str | Path | DataSet) -> DataSet | None:
-    """The data set if the run was trained at this place: what it learned from is not scored.
-
-    Any other place is only scored, and need not hold anything to train on.
-    """
-    if isinstance(location, DataSet):
-        return location
-    same = lasting(str(location)) == run.location
-    return open_data(location) if same else None
-
-
-def _first_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    pairs = zip_longest(ours, theirs)
-    at, (expected, found) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
-    return f"class {at} is {found!r} instead of {expected!r}"
-
-
-def _kind(tensor: torch.Tensor) -> str:
-    size = "x".join(map(str, tensor.shape)) or "one number"
-    return f"{size} of {str(tensor.dtype).removeprefix('torch.')}"
+        raise ResourceError(out_of_memory(plan)) from error

@@ -2,8 +2,12 @@
 
 A file of weights is safetensors. Beside `weights.safetensors` lies `weights.safetensors.sha256` in
 the format of `sha256sum`, and loading refuses bytes that it does not name: safetensors alone
-reads a flipped bit without complaint. A checkpoint is a folder of such files that appears at once,
-by a rename.
+reads a flipped bit without complaint. A checkpoint is a folder that appears at once, by a rename:
+
+weights.safetensors   the network
+training.safetensors  momentum, and the running mean of the weights if there is one
+state.json            where training stood
+SHA256SUMS            of the three, in the format of `sha256sum`
 """
 
 import hashlib
@@ -13,6 +17,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WEIGHTS = "weights.safetensors"
+TRAINING = "training.safetensors"
 STATE = "state.json"
+SUMS = "SHA256SUMS"
+PARTIAL = ".tmp"
+"""Ends the name of what is being written; it may be deleted when nobody is."""
+
+FORMAT = 1
+"""Of a checkpoint; one of another number is refused."""
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -38,8 +50,8 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ResourceError: the file cannot be written: disk full, folder read-only.
     """
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
-    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
+    data = _bytes(weights)
+    line = _sum_line(path.name, data)
     sums = checksum_path(path)
     before = sums.read_text(encoding="ascii") if path.exists() and sums.exists() else ""
     write_bytes(sums, (line + before).encode("ascii"))
@@ -48,22 +60,17 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Read and verify what `save_weights` wrote.
+    """Read and verify what `save_weights` or `save_checkpoint` wrote.
 
     Raises:
         CheckpointError: the file or its checksum is missing, or the bytes are not those written.
     """
-    data, sums = _read(path), _read(checksum_path(path))
-    found = hashlib.sha256(data).hexdigest()
-    if found not in re.findall(r"^[0-9a-f]{64}(?=  )", sums.decode("ascii", "replace"), re.M):
-        raise CheckpointError(
-            f"{path} is damaged: its SHA-256 is {found[:12]}…, which {checksum_path(path).name} "
-            f"does not name ({len(data):,} bytes read)"
-        )
-    try:
-        return load(data)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    return _tensors(path, _verified(path, checksum_of(path) or checksum_path(path)))
+
+
+def checksum_of(path: Path) -> Path | None:
+    """The file that names the checksum of a file of weights, if there is one."""
+    return next((p for p in (checksum_path(path), path.with_name(SUMS)) if p.exists()), None)
 
 
 def checksum_path(path: Path) -> Path:
@@ -71,22 +78,94 @@ def checksum_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def save_checkpoint(folder: Path, weights: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Make `folder` with the weights and where training stood; it appears whole or not at all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a folder of a checkpoint holds: see this file's head."""
+
+    weights: Mapping[str, Tensor]
+    training: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Make `folder`; it appears whole or not at all.
 
     Its parent must be there: a run folder that was deleted meanwhile does not come back in part.
 
     Raises:
         ResourceError: it cannot be written.
     """
-    partial = folder.with_name(folder.name + ".tmp")
+    contents = {
+        WEIGHTS: _bytes(checkpoint.weights),
+        TRAINING: _bytes(checkpoint.training),
+        STATE: json.dumps({"format": FORMAT, **checkpoint.state}).encode(),
+    }
+    contents[SUMS] = "".join(_sum_line(name, data) for name, data in contents.items()).encode()
+    partial = folder.with_name(folder.name + PARTIAL)
     with _writing(folder):
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        save_weights(partial / WEIGHTS, weights)
-        write_bytes(partial / STATE, json.dumps(state).encode())
-        partial.rename(folder)
+        try:
+            partial.mkdir()
+            for name, data in contents.items():
+                write_bytes(partial / name, data)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
+            raise
         _sync_folder(folder.parent)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read and verify what `save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: a file is missing, or is not what was written, or of another format.
+    """
+    sums = folder / SUMS
+    text = _verified(folder / STATE, sums)
+    try:
+        state = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / STATE} is damaged: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        found = state.get("format") if isinstance(state, dict) else state
+        raise CheckpointError(
+            f"expected {folder} of format {FORMAT}, found {found}: it was made by another version "
+            "of resnext"
+        )
+    return Checkpoint(
+        weights=_tensors(folder / WEIGHTS, _verified(folder / WEIGHTS, sums)),
+        training=_tensors(folder / TRAINING, _verified(folder / TRAINING, sums)),
+        state=state,
+    )
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def _sum_line(name: str, data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
+
+
+def _verified(path: Path, sums: Path) -> bytes:
+    """The bytes of a file that `sums` names."""
+    data = _read(path)
+    found = hashlib.sha256(data).hexdigest()
+    named = re.findall(r"^([0-9a-f]{64})  (.*)$", _read(sums).decode("ascii", "replace"), re.M)
+    if (found, path.name) not in named:
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is {found[:12]}…, which {sums.name} "
+            f"does not name ({len(data):,} bytes read)"
+        )
+    return data
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -95,7 +174,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         ResourceError: it cannot be written; what was there before still is.
     """
-    partial = path.with_name(path.name + ".tmp")
+    partial = path.with_name(path.name + PARTIAL)
     with _writing(path):
         try:
             with partial.open("wb") as file:

@@ -18,6 +18,14 @@ def learning_rate(recipe: Recipe, done: float) -> float:
     return recipe.learning_rate * 0.1 ** drops(done, recipe.milestones)
 
 
+def rate_of_step(recipe: Recipe, epoch: int, step: int, steps: int) -> float:
+    """The schedule taken in the middle of a step; epochs and steps are counted from 1.
+
+    At its beginning, a warm-up would give the first step no rate at all.
+    """
+    return learning_rate(recipe, epoch - 1 + (step - 0.5) / steps)
+
+
 def drops(done: float, milestones: tuple[float, ...]) -> int:
     """How often the rate has been divided by ten: once for every milestone that has begun.
 

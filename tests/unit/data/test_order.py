@@ -129,8 +129,8 @@ def test_evaluation_of_50001_images(world: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "expected a batch size that 1 ranks can share evenly, found 0"),
-        ({"batch_size": 3, "world": 2}, "that 2 ranks can share evenly, found 3"),
+        ({"batch_size": 0}, "expected a batch of at least 1 image, found 0"),
+        ({"batch_size": 1, "world": 2}, "at most 1 processes for batches of 1 images"),
         ({"start": 11}, "expected a start within the 10 images, found 11"),
         ({"start": -1}, "found -1"),
         ({"rank": 1}, "expected a rank below the world size 1, found 1"),

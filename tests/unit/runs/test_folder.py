@@ -8,7 +8,12 @@ import torch
 import resnext
 from resnext.errors import CheckpointError, ResourceError, UsageError
 from resnext.runs import EpochRecord, RunFolder, best
-from resnext.training.checkpoint import load_weights
+from resnext.training.checkpoint import Checkpoint, load_weights
+
+
+def checkpoint(weights, **state):
+    return Checkpoint(weights=weights, training={}, state=state)
+
 
 WEIGHTS = {"w": torch.arange(6.0)}
 
@@ -112,13 +117,14 @@ def test_a_network_that_cannot_be_is_refused(folder):
 def test_epochs_are_kept_with_the_last_checkpoint_and_the_best_weights(folder):
     for number, error in enumerate([50.0, 20.0, 30.0], start=1):
         weights = {"w": torch.full((2,), float(number))}
-        folder.checkpoint(weights, epoch=number, step=9 * number)
+        folder.save(9 * number, checkpoint(weights, epoch=number))
         folder.keep(weights, epoch(number, error))
     assert [e.validation_error for e in RunFolder.open(folder.path).epochs()] == [50.0, 20.0, 30.0]
     checkpoints = list((folder.path / "checkpoints").iterdir())
-    assert [c.name for c in checkpoints] == ["step-00000027"]
-    assert json.loads((checkpoints[0] / "state.json").read_text()) == {"epoch": 3, "step": 27}
-    assert load_weights(checkpoints[0] / "weights.safetensors")["w"].tolist() == [3, 3]
+    assert sorted(c.name for c in checkpoints) == ["step-00000018", "step-00000027"]
+    assert folder.newest()[0].state == {"format": 1, "epoch": 3}
+    assert load_weights(folder.checkpoints()[1] / "weights.safetensors")["w"].tolist() == [2, 2]
+    assert load_weights(folder.checkpoints()[0] / "weights.safetensors")["w"].tolist() == [3, 3]
     assert load_weights(folder.weights)["w"].tolist() == [2, 2]
 
 
@@ -144,7 +150,7 @@ def test_another_damaged_line_is_refused(folder):
 def test_a_folder_that_was_deleted_does_not_come_back_in_part(folder):
     shutil.rmtree(folder.path)
     with pytest.raises(ResourceError, match="cannot write"):
-        folder.checkpoint(WEIGHTS, epoch=1, step=1)
+        folder.save(1, checkpoint(WEIGHTS))
     assert not folder.path.exists()
 
 
@@ -165,5 +171,5 @@ def test_an_epoch_that_cannot_be_saved_is_an_error(folder):
     (folder.path / "checkpoints").rmdir()
     (folder.path / "checkpoints").write_text("in the way")
     with pytest.raises(ResourceError, match=r"cannot write .*step-00000001"):
-        folder.checkpoint(WEIGHTS, epoch=1, step=1)
+        folder.save(1, checkpoint(WEIGHTS))
     assert folder.epochs() == []

@@ -9,7 +9,13 @@ from safetensors.torch import load_file
 
 from resnext.errors import CheckpointError, ResourceError
 from resnext.training import checkpoint
-from resnext.training.checkpoint import load_weights, save_checkpoint, save_weights
+from resnext.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
 
 WEIGHTS = {"a.weight": torch.arange(12.0).view(3, 4), "a.count": torch.tensor(7)}
 OTHER = {"a.weight": torch.zeros(3, 4), "a.count": torch.tensor(8)}
@@ -145,14 +151,17 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(saved, monkeypatch):
 def test_a_checkpoint_appears_whole_and_over_a_broken_attempt(tmp_path):
     folder = tmp_path / "step-00000012"
     (tmp_path / "step-00000012.tmp").mkdir()
-    save_checkpoint(folder, WEIGHTS, {"epoch": 2})
+    save_checkpoint(folder, Checkpoint(weights=WEIGHTS, training=OTHER, state={"epoch": 2}))
     assert_same(load_weights(folder / "weights.safetensors"), WEIGHTS)
-    assert (folder / "state.json").read_text() == '{"epoch": 2}'
+    found = load_checkpoint(folder)
+    assert_same(found.weights, WEIGHTS)
+    assert_same(found.training, OTHER)
+    assert found.state == {"format": 1, "epoch": 2}
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]
 
 
 def test_a_checkpoint_that_fails_leaves_no_folder(tmp_path, monkeypatch):
     stop_at(monkeypatch, "fsync", 5)
     with pytest.raises(Stopped):
-        save_checkpoint(tmp_path / "step-1", WEIGHTS, {})
+        save_checkpoint(tmp_path / "step-1", Checkpoint(weights=WEIGHTS, training={}, state={}))
     assert not (tmp_path / "step-1").exists()

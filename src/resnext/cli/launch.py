@@ -1,0 +1,114 @@
+"""``resnext launch``: any command in several processes, on one machine or on many."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from resnext.errors import UsageError
+
+_STATUS = "RESNEXT_STATUS"
+"""Names the file in which the first process leaves its exit code: torchrun's own is 1 for all."""
+
+_FINAL = (2, 3, 4, 75)
+"""Exit codes that another try would end with too: usage, data, checkpoint, preempted."""
+
+
+def launch(
+    words: Annotated[
+        list[str], typer.Argument(metavar="COMMAND...", help="Such as: train --out runs/x.")
+    ],
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="On this machine; one for each GPU if left out.")
+    ] = None,
+    nodes: Annotated[str, typer.Option(help="Machines, or the least and the most: 2:4.")] = "1",
+    rendezvous: Annotated[
+        str | None, typer.Option(help="host:port of one machine, the same on all.")
+    ] = None,
+    job: Annotated[
+        str, typer.Option(help="Name of the job, the same on all machines.")
+    ] = "resnext",
+    restarts: Annotated[
+        int, typer.Option(min=0, help="How often to start again when a process is lost.")
+    ] = 3,
+) -> None:
+    """Run a command in several processes that train as one; started again where one is lost.
+
+    On several machines, give the same line on each.
+    """
+    if nodes != "1" and rendezvous is None:
+        raise UsageError("expected --rendezvous host:port for several machines, found none")
+    count = processes or _gpus()
+    where = ["--standalone"] if nodes == "1" else _meeting(nodes, str(rendezvous), job)
+    command = [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={count}"]
+    command += [f"--max-restarts={restarts}", "--monitor-interval=1", "-m", "resnext", *words]
+    with tempfile.TemporaryDirectory(prefix="resnext-launch-") as folder:
+        status = Path(folder) / "status"
+        raise typer.Exit(_run(command, _environment(count, status), status))
+
+
+def _meeting(nodes: str, rendezvous: str, job: str) -> list[str]:
+    return [
+        f"--nnodes={nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={rendezvous}",
+        f"--rdzv-id={job}",
+    ]
+
+
+def _environment(count: int, status: Path) -> dict[str, str]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    settings = {
+        # Otherwise a process that starts again may find the address of one that is dead
+        # (pytorch/pytorch#135712).
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
+        _STATUS: str(status),
+    }
+    return settings | os.environ | {_STATUS: str(status)}
+
+
+def _run(command: list[str], environment: dict[str, str], status: Path) -> int:
+    """The exit code of the first process where it left one, else torchrun's."""
+    child = subprocess.Popen(command, env=environment)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        child.send_signal(signal.SIGTERM)  # the only signal that torchrun hands on
+
+    for number in (signal.SIGTERM, signal.SIGINT, *_SIGUSR1):
+        signal.signal(number, forward)
+    code = child.wait()
+    left = status.read_text() if status.exists() else ""
+    return int(left) if code and left else code
+
+
+_SIGUSR1: list[Any] = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
+
+
+def _gpus() -> int:
+    import torch
+
+    found = torch.cuda.device_count()
+    if not found:
+        raise UsageError("expected --processes on a machine without a GPU, found none")
+    return found
+
+
+def note_status(code: int) -> None:
+    """Leave the exit code of the first process for `launch`."""
+    if _STATUS in os.environ and os.environ.get("RANK", "0") == "0" and code:
+        Path(os.environ[_STATUS]).write_text(str(code))
+
+
+def settled() -> int | None:
+    """What a former try ended with that would only happen again; None for a first try."""
+    file = Path(os.environ.get(_STATUS, os.devnull))
+    left = file.read_text() if file.exists() else ""
+    return int(left) if left and int(left) in _FINAL else None

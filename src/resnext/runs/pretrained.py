@@ -1,0 +1,101 @@
+"""Weights that training begins from: those of a run, or of a file of torchvision or timm."""
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from resnext.errors import CheckpointError
+from resnext.training.checkpoint import WEIGHTS, checksum_of, load_weights
+from resnext.training.trainer import require_same
+
+_HEAD = ("fc.weight", "fc.bias")
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """A file of weights and the SHA-256 of its bytes."""
+
+    path: Path
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.path} sha256:{self.sha256}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `str` gives."""
+        path, _, digest = text.rpartition(" sha256:")
+        return cls(Path(path), digest)
+
+
+def initial_weights(path: Path) -> Initial:
+    """The file that `path`, a run folder or a file, stands for.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    file = path / WEIGHTS if path.is_dir() else path
+    try:
+        return Initial(file.absolute(), hashlib.sha256(file.read_bytes()).hexdigest())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
+
+
+def load_pretrained(model: nn.Module, initial: Initial) -> bool:
+    """Give `model` the weights of a file; a classifier of other classes stays as it is.
+
+    Takes safetensors, with a checksum beside it or without, and `.pt` or `.pth` files that hold
+    nothing but tensors: no file can run code.
+
+    Returns:
+        Whether the classifier was taken over too.
+
+    Raises:
+        CheckpointError: the file is damaged, or of another network, or not the one meant.
+    """
+    path = initial.path
+    if initial_weights(path).sha256 != initial.sha256:
+        raise CheckpointError(f"expected {path} as it was, found other bytes")
+    weights = _read(path)
+    ours = model.state_dict()
+    head = all(name in weights and weights[name].shape == ours[name].shape for name in _HEAD)
+    if not head:
+        weights |= {name: ours[name] for name in _HEAD}
+    require_same(f"{path} to hold weights", ours, weights)
+    model.load_state_dict(weights)
+    return head
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix in (".pt", ".pth"):
+        return _tensors_of(path)
+    if checksum_of(path):
+        return load_weights(path)
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"expected a safetensors file, found {path}: {error}") from error
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    """A state dict saved by torch, bare or under one of the usual keys."""
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"expected a file of tensors alone, found {path}: {reason}; save it as safetensors"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise CheckpointError(f"expected a state dict in {path}, found {type(found).__name__}")
+    return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}

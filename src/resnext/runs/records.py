@@ -1,0 +1,155 @@
+"""What a run writes down: plain values that are read back strictly."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from resnext.data.making import Used
+from resnext.training.recipe import Recipe
+from resnext.training.speed import Compilation, Precision
+
+OnNan = Literal["stop", "skip"]
+"""What follows a step whose gradient is not finite: the end, or the next step."""
+
+FORMAT = 1
+"""Of `run.json`; fields may be added under one number, with a default."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class DataRecord(_Record):
+    """Which images a run saw."""
+
+    name: str
+    location: str
+    """`digits`, or an absolute path; how `evaluate` finds the images again."""
+    fingerprint: str
+    classes: tuple[str, ...]
+
+
+class RunRecord(_Record):
+    """All that decides a run, and where it ran: the contents of `run.json`."""
+
+    format: int = FORMAT
+    network: str
+    """The specification's name; `spec` is what counts."""
+    spec: dict[str, Any]
+    recipe: Recipe
+    data: DataRecord
+    profile: str
+    engine: Used = "pillow"
+    """What decoded and resized the images; engines agree to two grey levels."""
+    seed: int
+    device: str
+    threads: int
+    """Threads of one operation; another number may round sums differently."""
+    processes: int = 1
+    precision: Precision = "fp32"
+    compilation: Compilation | None = None
+    micro_batch: int | None = None
+    """Images that go through the network at once; None where it is the whole share of a batch."""
+    sync_bn: bool = False
+    on_nan: OnNan = "stop"
+    initial_weights: str | None = None
+    """The file that training began from, and its SHA-256; None for random weights."""
+    versions: dict[str, str]
+    command: tuple[str, ...]
+    commit: str | None
+    started: str
+
+
+class EpochRecord(_Record):
+    """One line of `metrics.jsonl`: errors in percent, losses in nats."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_error: float
+    validation_loss: float | None
+    """Nothing where it is not finite, which happens while running statistics settle."""
+    validation_error: float
+    validation_top5_error: float
+    seconds: float
+    """Of training alone."""
+    images_per_second: float
+    data_wait: float = 0.0
+    """Part of the seconds in which no batch was ready."""
+
+
+class StepRecord(_Record):
+    """One line of `steps.jsonl`, every so many updates: figures of the epoch so far."""
+
+    epoch: int
+    step: int
+    updates: int
+    learning_rate: float
+    loss: float | None
+    error: float
+    top5_error: float
+    seconds: float
+    data_wait: float
+
+
+class BadImage(_Record):
+    """An image that could not be used in an epoch, and the one that stood in for it."""
+
+    epoch: int
+    image: str
+    reason: str
+    replacement: str
+
+
+def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
+    """The epoch of the lowest validation error; of several, the last, whose rate was the lowest.
+
+    The paper's code reports this minimum over the epochs on the very images it tests with, which
+    flatters; a run therefore records both this and its last epoch.
+    """
+    return min(reversed(epochs), key=lambda epoch: epoch.validation_error)
+
+
+def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:
+    """What makes two runs different ones: `field theirs instead of ours`.
+
+    The machine does not: its device, threads, processes and workers may change between two parts
+    of a run, at the price of other rounding.
+    """
+    mine, other = (_deciding(record) for record in (ours, theirs))
+    for field in mine:
+        if mine[field] != other[field]:
+            yield f"{field} {_short(other[field])} instead of {_short(mine[field])}"
+
+
+def _deciding(record: RunRecord) -> dict[str, Any]:
+    recipe = {f"recipe.{k}": v for k, v in record.recipe.model_dump(mode="json").items()}
+    return {
+        "network": record.network,
+        "spec": json.dumps(record.spec, sort_keys=True),
+        **recipe,
+        "data": record.data.location,
+        "images": record.data.fingerprint,
+        "classes": record.data.classes,
+        "profile": record.profile,
+        "engine": record.engine,
+        "seed": record.seed,
+        "precision": record.precision,
+        "sync_bn": record.sync_bn,
+        "on_nan": record.on_nan,
+        "initial_weights": record.initial_weights,
+    }
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def first_problem(error: ValidationError) -> str:
+    """The place and the complaint."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else first["msg"]

@@ -1,0 +1,86 @@
+"""What the system asks of a running process: to save and end, within seconds.
+
+Python runs a signal's handler between two steps of the interpreter, and one backward pass of a
+large network on a processor may take longer than a scheduler waits. So a thread listens too, and if
+the main thread has not ended by itself in time, the thread saves and ends the process.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from resnext.errors import PreemptedError
+
+GRACE_SECONDS = 4.0
+"""For the main thread to reach the end of its step, save, and leave by itself."""
+
+PREEMPTION = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells count it."""
+
+
+class Stop:
+    """Whether somebody wants this process to end.
+
+    Attributes:
+        signal: the first that came; None so far.
+        last_resort: saves, in another thread than the main one.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self.last_resort: Callable[[], None] = lambda: None
+
+    @property
+    def exit_code(self) -> int:
+        """What the process should end with."""
+        return INTERRUPTED if self.signal == signal.SIGINT else PreemptedError.exit_code
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Take SIGTERM, SIGUSR1 and the first Ctrl-C as wishes; the second Ctrl-C interrupts at once.
+
+    For the main thread only, which is the one that Python gives signals to.
+    """
+    stop = Stop()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        if number == signal.SIGINT and stop.signal is not None:
+            raise KeyboardInterrupt
+        stop.signal = stop.signal or signal.Signals(number)
+
+    before = {number: signal.signal(number, note) for number in (*PREEMPTION, signal.SIGINT)}
+    wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    ended = threading.Event()
+    threading.Thread(target=_listen, args=(ours, stop, ended), daemon=True).start()
+    try:
+        yield stop
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        theirs.close()  # ends the thread
+
+
+def _listen(numbers: socket.socket, stop: Stop, ended: threading.Event) -> None:
+    with numbers:
+        while received := numbers.recv(1):
+            if received[0] not in PREEMPTION:
+                continue
+            if not ended.wait(GRACE_SECONDS):
+                stop.signal = stop.signal or signal.Signals(received[0])
+                stop.last_resort()
+                sys.stderr.write(f"resnext: saved at {stop.signal.name}\n")
+                sys.stderr.flush()
+                os._exit(PreemptedError.exit_code)
+            return

@@ -1,0 +1,49 @@
+"""The optimiser of a recipe."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from resnext.training.recipe import Recipe
+
+
+def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """The recipe's optimiser, its momentum begun at zero.
+
+    That is the first update that torch makes of it anyway, and it leaves no step that could be
+    skipped before momentum exists.
+    """
+    optimizer = torch.optim.SGD(
+        _groups(model, recipe),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+    if recipe.momentum:
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
+
+
+def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameters by rate and decay; the paper's recipes have one group."""
+    head = {id(p) for p in _head(model)} if recipe.head_rate != 1 else set()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for p in model.parameters():
+        factor = recipe.head_rate if id(p) in head else 1.0
+        decay = recipe.weight_decay if recipe.decay_all or p.ndim > 1 else 0.0
+        groups.setdefault((factor, decay), []).append(p)
+    return [
+        {"params": params, "factor": factor, "weight_decay": decay}
+        for (factor, decay), params in groups.items()
+    ]
+
+
+def _head(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the last linear layer."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return list(linear[-1].parameters()) if linear else []

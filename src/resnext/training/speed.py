@@ -1,0 +1,74 @@
+"""How steps are computed: precision, compilation, layout. Nothing here changes what is learned."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from resnext.errors import UsageError
+from resnext.training.distributed import World
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+Compilation = Literal["default", "cuda-graphs", "max-autotune"]
+COMPILATIONS: tuple[Compilation, ...] = get_args(Compilation)
+_MODES = {"default": "default", "cuda-graphs": "reduce-overhead", "max-autotune": "max-autotune"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How steps are computed: facts of the machine, of no meaning for what is computed.
+
+    Attributes:
+        precision: of the activations; bf16 and fp16 by autocast, with weights in fp32.
+        compilation: of `torch.compile`; None runs eagerly.
+        micro_batch: images that go through the network at once; a batch of more is accumulated.
+        sync_bn: normalise over the whole batch of all processes instead of parts of it.
+        channels_last: the layout that convolutions are fastest in.
+    """
+
+    precision: Precision = "fp32"
+    compilation: Compilation | None = None
+    micro_batch: int | None = None
+    sync_bn: bool = False
+    channels_last: bool = True
+
+
+PLAIN = Speed()
+
+
+def compiled(module: nn.Module, compilation: Compilation | None) -> Any:
+    """The module, or a faster callable that computes the same."""
+    if compilation is None:
+        return module
+    return torch.compile(module, mode=_MODES[compilation], dynamic=False)
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """A context in which matrix products and convolutions run in this precision."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def moved(images: Tensor, device: torch.device, *, channels_last: bool) -> Tensor:
+    """N x C x H x W images on the device, in its layout; does not wait for the copy."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return images.to(device, non_blocking=True, memory_format=layout)
+
+
+def check_speed(speed: Speed, device: torch.device, world: World) -> None:
+    """Refuse what the device cannot do.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if speed.precision == "fp16" and device.type == "cpu":
+        raise UsageError("expected a GPU for fp16, found cpu; bf16 has the range that fp16 lacks")
+    if speed.sync_bn and world.size > 1 and device.type != "cuda":
+        raise UsageError(f"expected GPUs to normalise over all processes, found {device.type}")
+    if speed.compilation == "cuda-graphs" and device.type != "cuda":
+        raise UsageError(f"expected a GPU for cuda-graphs, found {device.type}")
+    if speed.micro_batch is not None and speed.micro_batch < 1:
+        raise UsageError(f"expected a micro-batch of at least 1 image, found {speed.micro_batch}")

@@ -1,0 +1,383 @@
+"""One network in training: its updates, and everything that must be saved to continue exactly.
+
+The trainer knows nothing of data sets, folders, clocks or screens, and never waits for the device:
+what it counts stays there until somebody asks.
+"""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from resnext.errors import CheckpointError, DataError
+from resnext.metrics import Counts, Tally
+from resnext.training.averaging import RunningMean
+from resnext.training.batch_norm import batch_norms, part_sizes, shared_momenta, use_parts
+from resnext.training.distributed import ALONE, World
+from resnext.training.mixing import Mix, draw_mix, mixed, partners
+from resnext.training.optimizer import sgd
+from resnext.training.recipe import Recipe
+from resnext.training.schedule import rate_of_step
+from resnext.training.speed import PLAIN, Speed, autocast, check_speed, compiled, moved
+
+_LEAST_SCALE = 2.0**-14
+"""Below it fp16 gradients overflow whatever they are scaled by: the loss itself has run away."""
+
+
+class Batch(Protocol):
+    """N x channels x height x width images and their N classes."""
+
+    @property
+    def images(self) -> Tensor: ...  # noqa: D102
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+
+
+class Batches(Protocol):
+    """The batches of one epoch, or of the rest of one: their number is known before the first."""
+
+    @property
+    def totals(self) -> Sequence[int]: ...  # noqa: D102 - images of each, over all processes
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """How far training has come: `step` steps of epoch `epoch` are done, of `updates` in all."""
+
+    epoch: int = 1
+    step: int = 0
+    updates: int = 0
+
+
+class Trainer:
+    """A module, its optimiser and its running mean, which move on together, step by step.
+
+    Attributes:
+        model: what is trained, in place.
+        position: behind the last finished step.
+        counts: of the images of this epoch so far, each counted before its update.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        world: World = ALONE,
+        speed: Speed = PLAIN,
+        skip_bad: bool = False,
+    ) -> None:
+        """Take over `model`, which must be on `device` already.
+
+        `skip_bad` leaves out a step whose gradient is not finite; otherwise nothing moves from the
+        first such step on, and `bad_steps` says which it was.
+
+        Raises:
+            UsageError: the device cannot do what `speed` asks for.
+        """
+        self.recipe, self.world, self.seed = recipe, world, seed
+        self.device = torch.device(device)
+        check_speed(speed, self.device, world)
+        self._speed, self._skip_bad = speed, skip_bad
+        if speed.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if recipe.bn_batch and not speed.sync_bn:
+            use_parts(model, recipe.bn_batch)
+        if speed.sync_bn and world.size > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        self.model = model
+        self.average = RunningMean(model, recipe.ema) if recipe.ema else None
+        self._optimizer = sgd(model, recipe)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=speed.precision == "fp16")
+        self._replicated = world.replicated(model)
+        self._forward = compiled(self._replicated, speed.compilation)
+        self._norms = batch_norms(model)
+        self._momenta = [norm.momentum for norm in self._norms]
+        self._statistics = [
+            tensor
+            for norm in self._norms
+            for tensor in (norm.running_mean, norm.running_var)
+            if tensor is not None
+        ]
+        self._buffers = list(model.buffers())
+        self._committed = [tensor.clone() for tensor in self._buffers]
+        self._bad = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._first_bad = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._tally = Tally(self.device)
+        self._begun = Counts()
+        self.position = Position()
+        self.committing = threading.Lock()
+        """Held while a step is taken over: whoever else holds it sees no step half done."""
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network to score and to keep: the running mean where the recipe has one."""
+        return self.average.module if self.average else self.model
+
+    def train_epoch(self, batches: Batches) -> Iterator[Batch]:
+        """Take the remaining steps of the epoch at `position`; yields the batch behind each.
+
+        `batches` hold what is left of the epoch.
+
+        Raises:
+            DataError: there are no batches.
+        """
+        remaining = len(batches)
+        steps = self.position.step + remaining
+        if steps == 0:
+            raise DataError(
+                f"expected images to train on, found none in epoch {self.position.epoch}"
+            )
+        self._set_training()
+        for batch, total in zip(batches, batches.totals, strict=True):
+            step = self.position.step + 1
+            rate = rate_of_step(self.recipe, self.position.epoch, step, steps)
+            self._step(batch, total, rate)
+            yield batch
+
+    def next_epoch(self) -> None:
+        """Move from the end of an epoch to the beginning of the next."""
+        self.position = Position(epoch=self.position.epoch + 1, updates=self.position.updates)
+        self._tally, self._begun = Tally(self.device), Counts()
+
+    def counts(self) -> Counts:
+        """Of this epoch's images so far, over all processes; waits for the device."""
+        return self._begun + self._tally.counts()
+
+    def bad_steps(self) -> tuple[int, int]:
+        """How many steps had a gradient that is not finite, and which update was the first.
+
+        Waits for the device. The numbers are the same in all processes.
+        """
+        return int(self._bad.item()), int(self._first_bad.item())
+
+    def scale_lost(self) -> bool:
+        """Whether fp16 gradients overflow however little they are scaled."""
+        return self._scaler.is_enabled() and self._scaler.get_scale() < _LEAST_SCALE
+
+    def _set_training(self) -> None:
+        self.model.train()
+        self._replicated.train()
+
+    def _step(self, batch: Batch, total: int, rate: float) -> None:
+        """One update by the mean gradient over the `total` images of all processes."""
+        images = moved(batch.images, self.device, channels_last=self._speed.channels_last)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        self._optimizer.zero_grad(set_to_none=True)
+        share = len(labels)
+        mix = draw_mix(
+            self.seed,
+            self.position.updates,
+            mixup=self.recipe.mixup,
+            cutmix=self.recipe.cutmix,
+        )
+        tally = Tally(self.device)
+        if share:
+            for logits, y, loss in self._backward(images, labels, total, mix):
+                tally.add(logits, y, loss)
+        else:
+            self._nothing(images)
+        self.world.mean_(self._statistics, share / total)
+        tally.share(self.world.sum_, total)
+        with self.committing:
+            self._commit(rate, tally)
+
+    def _backward(
+        self, images: Tensor, labels: Tensor, total: int, mix: Mix | None
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Add up gradients, micro-batch by micro-batch; yields logits, labels and mean losses."""
+        sizes = self._micro_batches(len(labels))
+        pieces = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
+        for i, (x, y) in enumerate(pieces):
+            self._set_momenta(sizes, i)
+            last = i == len(sizes) - 1
+            with nullcontext() if last else self.world.alone(self._replicated):
+                logits, loss = self._loss(x, y, mix)
+                # DDP takes the mean over the processes
+                scaled = loss * (self.world.size / total)
+                self._scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
+            yield logits.detach(), y, loss.detach() / len(y)
+
+    def _loss(self, images: Tensor, labels: Tensor, mix: Mix | None) -> tuple[Tensor, Tensor]:
+        """Logits, and the loss summed over the images."""
+        kept = 1.0
+        others = None
+        if mix is not None:
+            others = partners(len(labels), self.recipe.bn_batch or len(labels)).to(self.device)
+            images, kept = mixed(images, images[others], mix)
+        with autocast(self.device, self._speed.precision):
+            logits = self._forward(images)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = self._cross_entropy(logits, labels)
+        if others is not None:
+            loss = kept * loss + (1 - kept) * self._cross_entropy(logits, labels[others])
+        return logits, loss
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(
+            logits, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
+        )
+
+    def _nothing(self, images: Tensor) -> None:
+        """Take part in an exchange of gradients without an image of one's own."""
+        with autocast(self.device, self._speed.precision):
+            nothing = self._forward(images.new_zeros((2, *images.shape[1:])))
+        self._scaler.scale(nothing.float().sum() * 0.0).backward()
+
+    def _micro_batches(self, images: int) -> list[int]:
+        part = self.recipe.bn_batch or 1
+        at_once = self._speed.micro_batch or images
+        return part_sizes(images, max(part, at_once - at_once % part))
+
+    def _set_momenta(self, sizes: Sequence[int], number: int) -> None:
+        """Let the micro-batches of a step count in the running statistics like one batch."""
+        if len(sizes) == 1:
+            return
+        for norm, momentum in zip(self._norms, self._momenta, strict=True):
+            norm.momentum = shared_momenta(momentum or 0.0, sizes)[number]
+
+    def _commit(self, rate: float, tally: Tally) -> None:
+        """Take the step over, whole: weights, momentum, running mean, counts and position."""
+        for norm, momentum in zip(self._norms, self._momenta, strict=True):
+            norm.momentum = momentum
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        bad = self._note_bad()
+        if self._scaler.is_enabled():
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+            self._optimizer.step()
+        if self._skip_bad:
+            for now, before in zip(self._buffers, self._committed, strict=True):
+                torch.where(bad, before, now, out=now)
+        self._commit_buffers()
+        updates = self.position.updates + 1
+        if self.average:
+            self.average.update(updates)
+        self._tally.absorb(tally)
+        self.position = Position(
+            epoch=self.position.epoch, step=self.position.step + 1, updates=updates
+        )
+
+    def _commit_buffers(self) -> None:
+        if self._buffers:
+            torch._foreach_copy_(self._committed, self._buffers)
+
+    def _note_bad(self) -> Tensor:
+        """Whether this update must not be: a device's boolean, the same in all processes.
+
+        Gradients have been exchanged, so a loss that is not finite anywhere shows everywhere.
+        """
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(self._optimizer)
+            return torch.zeros((), dtype=torch.bool, device=self.device)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        bad = ~torch.isfinite(norm)
+        first = bad & (self._bad == 0)
+        self._first_bad.add_(first * (self.position.updates + 1))
+        self._bad += bad
+        return bad if self._skip_bad else self._bad > 0
+
+    def state(self) -> "State":
+        """All that decides what comes next, behind the last finished step.
+
+        Safe to call from another thread that holds `committing`, in the middle of a step too:
+        parameters move in a commit only, and buffers are taken as they were behind the last.
+        """
+        weights = self.model.state_dict()
+        kept = {id(live): old for live, old in zip(self._buffers, self._committed, strict=True)}
+        buffers = {name: kept[id(live)] for name, live in self.model.named_buffers()}
+        weights |= {name: buffers[name] for name in weights.keys() & buffers.keys()}
+        tensors = {f"momentum/{name}": buffer for name, buffer in self._momentum().items()}
+        if self.average:
+            mean = self.average.module.state_dict()
+            tensors |= {f"average/{name}": tensor for name, tensor in mean.items()}
+        counts, bad = self.counts(), self.bad_steps()
+        scaler = self._scaler.state_dict() if self._scaler.is_enabled() else {}
+        return State(
+            weights=weights,
+            tensors=tensors,
+            position=self.position,
+            counts=counts,
+            bad_steps=bad,
+            scaler=scaler,
+        )
+
+    def load(self, state: "State") -> None:
+        """Continue from a state.
+
+        Raises:
+            CheckpointError: it belongs to another network or another recipe.
+        """
+        require_same("weights", self.model.state_dict(), state.weights)
+        here = self.state().tensors
+        require_same("training state", here, state.tensors)
+        self.model.load_state_dict(dict(state.weights))
+        for name, tensor in here.items():
+            tensor.copy_(state.tensors[name])
+        self._commit_buffers()
+        if state.scaler and self._scaler.is_enabled():
+            self._scaler.load_state_dict(dict(state.scaler))
+        self.position, self._begun, self._tally = state.position, state.counts, Tally(self.device)
+        self._bad.fill_(state.bad_steps[0])
+        self._first_bad.fill_(state.bad_steps[1])
+
+    def _momentum(self) -> dict[str, Tensor]:
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        state = self._optimizer.state
+        return {names[id(p)]: s["momentum_buffer"] for p, s in state.items() if id(p) in names}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a checkpoint holds: see `Trainer.state`.
+
+    Attributes:
+        weights: of the network, under its names.
+        tensors: `momentum/<name>` and, with a running mean, `average/<name>`.
+        counts: of the epoch at `position` so far.
+        bad_steps: how many steps were not finite, and which update was the first.
+        scaler: of fp16 gradients.
+    """
+
+    weights: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
+    position: Position
+    counts: Counts
+    bad_steps: tuple[int, int] = (0, 0)
+    scaler: Mapping[str, Any] = field(default_factory=dict)
+
+
+def require_same(what: str, ours: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of other names, shapes or types than ours, before anything is changed.
+
+    Raises:
+        CheckpointError: one differs.
+    """
+    wanted = {name: _kind(tensor) for name, tensor in ours.items()}
+    given = {name: _kind(tensor) for name, tensor in found.items()}
+    odd = sorted(
+        name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name)
+    )
+    if odd:
+        raise CheckpointError(
+            f"expected {what} with {odd[0]} as {wanted.get(odd[0], 'nothing')}, found "
+            f"{given.get(odd[0], 'nothing')} ({len(odd)} such)"
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    size = "x".join(map(str, tensor.shape)) or "one number"
+    return f"{size} of {str(tensor.dtype).removeprefix('torch.')}"
