@@ -39,7 +39,7 @@ def problem(samples=24, size=8):
 
 def epochs(model, batches, plan, pulse=1e9):
     """The records of epochs alone."""
-    records = fit(Trainer(model, plan), lambda epoch, step: batches[step:], pulse=pulse)
+    records = fit(Trainer(model, plan), lambda _, step: batches[step:], pulse=pulse)
     return [record for record in records if isinstance(record, Epoch)]
 
 
@@ -84,7 +84,7 @@ def test_the_record_of_an_epoch():
 
 def test_progress_is_yielded_inside_the_epoch():
     trainer = Trainer(linear(), CIFAR.with_epochs(1))
-    *steps, _ = fit(trainer, lambda epoch, step: problem(), pulse=0)
+    *steps, _ = fit(trainer, lambda *_: problem(), pulse=0)
     assert all(isinstance(step, Step) for step in steps)
     assert [(s.step, s.steps, s.counts.samples) for s in steps] == [
         (1, 3, 8),
@@ -95,7 +95,7 @@ def test_progress_is_yielded_inside_the_epoch():
 
 def test_the_device_is_looked_at_when_it_is_time_only():
     trainer = Trainer(linear(), CIFAR.with_epochs(1))
-    *steps, _ = fit(trainer, lambda epoch, step: problem(), pulse=1e9)
+    *steps, _ = fit(trainer, lambda *_: problem(), pulse=1e9)
     assert [step.counts for step in steps] == [None] * 3
 
 
@@ -110,7 +110,7 @@ def test_batches_are_asked_for_by_epoch_and_step_and_only_when_pulled():
 
 def test_the_model_trains_even_if_the_caller_evaluated_between_epochs():
     model = nn.Sequential(linear(), nn.BatchNorm1d(4))
-    for record in fit(Trainer(model, CIFAR.with_epochs(2)), lambda epoch, step: problem()):
+    for record in fit(Trainer(model, CIFAR.with_epochs(2)), lambda *_: problem()):
         assert model.training
         if isinstance(record, Epoch):
             model.eval()
