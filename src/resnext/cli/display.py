@@ -119,11 +119,11 @@ class _Screen:
         self._said = time.monotonic()
 
 
-def wait(records: Iterable["Part | Evaluation"]) -> "Evaluation":
+def wait(records: Iterable["Part | Evaluation"], *, shown: bool = True) -> "Evaluation":
     """Pull an evaluation to its end, with a bar on stderr so that stdout holds the result alone."""
     from resnext.runs import Evaluation
 
-    with _bar(Console(stderr=True)) as bar:
+    with _bar(Console(stderr=True), shown=shown) as bar:
         task = bar.add_task("", total=None, texts=("scoring",))
         for record in records:
             if isinstance(record, Evaluation):
@@ -252,7 +252,7 @@ class _WordsColumn(ProgressColumn):
 
 
 @contextmanager
-def _bar(console: Console) -> Iterator[Progress]:
+def _bar(console: Console, *, shown: bool = True) -> Iterator[Progress]:
     """A bar that is there while something runs, on terminals only.
 
     Where there is little room the words and the bar shrink; percentage and time left stay whole.
@@ -264,6 +264,6 @@ def _bar(console: Console) -> Iterator[Progress]:
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
     ) as progress:
         yield progress

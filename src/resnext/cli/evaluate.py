@@ -29,8 +29,13 @@ def evaluate(
     with interruptible(lambda: f"{run} is as it was"):
         with loading(stderr=True):
             from resnext.runs import evaluate_run
+            from resnext.training.distributed import joined
 
-        result = wait(evaluate_run(run, data, device=device, workers=workers))
+        with joined() as world:
+            records = evaluate_run(run, data, device=device, workers=workers, world=world)
+            result = wait(records, shown=world.first)
+    if not world.first:
+        return
     if as_json:
         print(json.dumps(result.to_dict(), indent=2, ensure_ascii=False))
     else:

@@ -1,20 +1,23 @@
 """``resnext launch``: any command in several processes, on one machine or on many."""
 
+import logging
 import os
 import signal
-import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnext.errors import UsageError
+from resnext.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import LaunchConfig
 
 _STATUS = "RESNEXT_STATUS"
-"""Names the file in which the first process leaves its exit code: torchrun's own is 1 for all."""
+"""Names the file, but for the number of the try, in which a process leaves its exit code."""
 
 _FINAL = (2, 3, 4, 75)
 """Exit codes that another try would end with too: usage, data, checkpoint, preempted."""
@@ -31,6 +34,9 @@ def launch(
     rendezvous: Annotated[
         str | None, typer.Option(help="host:port of one machine, the same on all.")
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of this machine, where its name leads others nowhere.")
+    ] = None,
     job: Annotated[
         str, typer.Option(help="Name of the job, the same on all machines.")
     ] = "resnext",
@@ -44,49 +50,85 @@ def launch(
     """
     if nodes != "1" and rendezvous is None:
         raise UsageError("expected --rendezvous host:port for several machines, found none")
+    least, most = _range(nodes)
     count = processes or _gpus()
-    where = ["--standalone"] if nodes == "1" else _meeting(nodes, str(rendezvous), job)
-    command = [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={count}"]
-    command += [f"--max-restarts={restarts}", "--monitor-interval=1", "-m", "resnext", *words]
     with tempfile.TemporaryDirectory(prefix="resnext-launch-") as folder:
         status = Path(folder) / "status"
-        raise typer.Exit(_run(command, _environment(count, status), status))
+        os.environ.update(_environment(count, status))
+        # after that, since torch reads the environment when it is loaded
+        from torch.distributed.launcher.api import LaunchConfig
+
+        config = LaunchConfig(
+            min_nodes=least,
+            max_nodes=most,
+            nproc_per_node=count,
+            run_id=job if rendezvous else uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint=rendezvous or "localhost:0",
+            rdzv_configs=_who_hosts(rendezvous, address),
+            max_restarts=restarts,
+            monitor_interval=0.5,
+            local_addr=address,
+        )
+        code = _run(config, words, status)
+    raise typer.Exit(code)
 
 
-def _meeting(nodes: str, rendezvous: str, job: str) -> list[str]:
-    return [
-        f"--nnodes={nodes}",
-        "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={rendezvous}",
-        f"--rdzv-id={job}",
-    ]
+def _range(nodes: str) -> tuple[int, int]:
+    least, _, most = nodes.partition(":")
+    if not (least.isdecimal() and (most or least).isdecimal() and int(least) > 0):
+        raise UsageError(f"expected --nodes as a number or a range such as 2:4, found {nodes!r}")
+    return int(least), int(most or least)
+
+
+def _who_hosts(rendezvous: str | None, address: str | None) -> dict[str, Any]:
+    """Torch finds the machine that the others meet at by its name; an address must be said."""
+    if rendezvous is None or address is None:
+        return {}
+    return {"is_host": rendezvous.rpartition(":")[0] == address}
 
 
 def _environment(count: int, status: Path) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    settings = {
+    usual = {
         # Otherwise a process that starts again may find the address of one that is dead
         # (pytorch/pytorch#135712).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
-        _STATUS: str(status),
     }
-    return settings | os.environ | {_STATUS: str(status)}
+    return {name: os.environ.get(name, value) for name, value in usual.items()} | {
+        _STATUS: str(status)
+    }
 
 
-def _run(command: list[str], environment: dict[str, str], status: Path) -> int:
-    """The exit code of the first process where it left one, else torchrun's."""
-    child = subprocess.Popen(command, env=environment)
+def _run(config: "LaunchConfig", words: list[str], status: Path) -> int:
+    """Start the processes and wait for them; the exit code of the first that says why."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+    from torch.distributed.launcher.api import elastic_launch
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        child.send_signal(signal.SIGTERM)  # the only signal that torchrun hands on
-
-    for number in (signal.SIGTERM, signal.SIGINT, *_SIGUSR1):
-        signal.signal(number, forward)
-    code = child.wait()
-    left = status.read_text() if status.exists() else ""
-    return int(left) if code and left else code
+    logging.disable(logging.CRITICAL)  # torch tells at length what is said below in a line
+    for number in _SIGUSR1:  # torch hands on SIGTERM and SIGINT
+        signal.signal(number, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        elastic_launch(config, sys.executable)("-m", "resnext", *words)
+    except SignalException as error:
+        return _left(status) or 128 + error.sigval
+    except ChildFailedError as error:
+        if (code := _left(status)) is not None:
+            return code
+        rank, failure = error.get_first_failure()
+        raise ResourceError(
+            f"expected all processes to finish, found process {rank} ended with "
+            f"{failure.signal_name() if failure.exitcode < 0 else failure.exitcode}, "
+            f"after {config.max_restarts} restarts"
+        ) from error
+    except RendezvousError as error:
+        raise ResourceError(
+            f"expected the other machines at {config.rdzv_endpoint}, found none: {error}"
+        ) from error
+    return 0
 
 
 _SIGUSR1: list[Any] = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
@@ -101,14 +143,33 @@ def _gpus() -> int:
     return found
 
 
-def note_status(code: int) -> None:
-    """Leave the exit code of the first process for `launch`."""
-    if _STATUS in os.environ and os.environ.get("RANK", "0") == "0" and code:
-        Path(os.environ[_STATUS]).write_text(str(code))
+def note_status(code: int) -> bool:
+    """Leave an exit code for `launch`; whether this process is the first of a try to do so."""
+    if not _started():
+        return True
+    file = Path(os.environ[_STATUS])
+    try:
+        with file.with_suffix(f".{os.environ['TORCHELASTIC_RESTART_COUNT']}").open("x") as new:
+            new.write(str(code))
+    except OSError:
+        return False
+    return True
 
 
 def settled() -> int | None:
     """What a former try ended with that would only happen again; None for a first try."""
-    file = Path(os.environ.get(_STATUS, os.devnull))
-    left = file.read_text() if file.exists() else ""
-    return int(left) if left and int(left) in _FINAL else None
+    code = _left(Path(os.environ[_STATUS])) if _started() else None
+    return code if code in _FINAL else None
+
+
+def _started() -> bool:
+    """Whether this process was started by `launch`."""
+    return _STATUS in os.environ and "TORCHELASTIC_RESTART_COUNT" in os.environ
+
+
+def _left(status: Path) -> int | None:
+    """The exit code of the latest try that left one."""
+    files = status.parent.glob(status.name + ".*")
+    latest = max(files, key=lambda file: int(file.suffix[1:]), default=None)
+    text = latest.read_text() if latest else ""
+    return int(text) if text else None

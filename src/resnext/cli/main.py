@@ -96,7 +96,6 @@ def run(words: Sequence[str] | None = None) -> None:
     if sys.stdout is None:
         sys.exit(_no_output(OSError("it is closed"), debug=debug))
     status = _status(command, debug=debug)
-    note_status(status)
     sys.exit(_flushed(status, debug=debug))
 
 
@@ -105,8 +104,7 @@ def _status(words: list[str], *, debug: bool) -> int:
     try:
         return app(args=words, prog_name="resnext", standalone_mode=False) or 0
     except ResNextError as error:
-        told = bool(getattr(error, "__notes__", ()))  # another process says it
-        return error.exit_code if told else _fail(str(error), error.exit_code, debug=debug)
+        return _fail(str(error), error.exit_code, debug=debug)
     except _ParserError as error:
         return _fail(_usage(error, words), ResNextError.exit_code, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
@@ -125,7 +123,12 @@ def _status(words: list[str], *, debug: bool) -> int:
 
 
 def _fail(message: str, status: int, *, debug: bool) -> int:
-    """Say what went wrong on one line of stderr, behind the traceback if asked for."""
+    """Say what went wrong on one line of stderr, behind the traceback if asked for.
+
+    Of several processes that end with one error, one says it.
+    """
+    if not note_status(status):
+        return status
     if debug:
         traceback.print_exc()
     print("resnext: error:", " ".join(message.split()), file=sys.stderr)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.display import INTERRUPTED, follow, interruptible, loading
-from resnext.cli.launch import settled
+from resnext.cli.launch import note_status, settled
 from resnext.errors import PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def train(
     sync_bn: Annotated[
         bool, typer.Option("--sync-bn", help="Normalise over the batch of all GPUs.")
     ] = False,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Split weights and momentum over the processes (FSDP).")
+    ] = False,
     on_nan: Annotated[
         Literal["stop", "skip"], typer.Option(help="What follows a gradient that is not finite.")
     ] = "stop",
@@ -128,6 +131,7 @@ def train(
             compilation=compilation,
             micro_batch=micro_batch,
             sync_bn=sync_bn,
+            sharded=shard,
         )
     kept: list[RunFolder] = []
     with (
@@ -201,13 +205,12 @@ def _train(
             else:
                 deque(records, maxlen=0)
         except PreemptedError as error:
+            note_status(stop.exit_code)
             if world.first:
                 why = "interrupted" if stop.exit_code == INTERRUPTED else "asked to end"
                 print(f"resnext: {why}; {error}; {_continue(folder)}", file=sys.stderr)
             raise typer.Exit(stop.exit_code) from None
         except ResNextError as error:
-            if getattr(error, "__notes__", None):
-                raise
             raise type(error)(f"{error}; {_kept(folder)}") from error
 
 
@@ -289,10 +292,13 @@ def _steps(plan: "Plan", world: "World") -> str:
 
 def _print_summary(folder: "RunFolder", seconds: float) -> None:
     from resnext.runs import best
+    from resnext.runs.curve import Curve
 
     epochs = folder.epochs()
     for word, epoch in (("best", best(epochs)), ("last", epochs[-1])):
         print(f"{word}     {epoch.validation_error:.2f} % validation error, epoch {epoch.epoch}")
+    if (curve := Curve.of(folder.record)) is not None:
+        print(f"curve    {curve.verdict(epochs)}")
     print(f"time     {seconds:.1f} s")
     print(f"weights  {folder.weights} (best epoch)")
     print(f"next     resnext evaluate {shlex.quote(str(folder.path))}")

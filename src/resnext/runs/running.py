@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
 from resnext.data import evaluation_batches, train_batches
 from resnext.data.loader import Batches
@@ -99,9 +100,8 @@ class _Run:
             skip_bad=plan.on_nan == "skip",
         )
         self._epochs = EpochBatches(len(plan.data.train), plan.recipe)
-        self._seconds = self._seconds_now = 0.0  # of the running epoch: before this process, in all
+        self._seconds = self._waited = 0.0  # of the running epoch, up to the last save
         self._batches: Batches | None = None
-        self._bad_before = 0  # bad images of the epoch, before this process
         self._bad_epoch = 0  # of the epoch, over all processes
         self._bad_logged = 0  # lines of the log
         self._noted = 0  # of this process's list
@@ -121,7 +121,7 @@ class _Run:
             return
         state = checkpoint.state
         self.trainer.load(_state_of(checkpoint))
-        self._seconds, self._bad_before = state["seconds"], state["bad_epoch"]
+        self._seconds, self._waited = state["seconds"], state["waited"]
         self._bad_epoch, self._bad_logged = state["bad_epoch"], state["bad_logged"]
         position = self.trainer.position
         done = position.epoch if self._at_end() else position.epoch - 1
@@ -137,9 +137,11 @@ class _Run:
         recorded = len(self.world.from_first(self.folder.epochs))
         if self._at_end() and recorded >= self.trainer.position.epoch:
             self.trainer.next_epoch()
-            self._begin_epoch(seconds=0.0)
+            self._begin_epoch()
         try:
-            for progress in fit(self.trainer, self._remaining, seconds=self._seconds):
+            for progress in fit(
+                self.trainer, self._remaining, seconds=self._seconds, waited=self._waited
+            ):
                 if isinstance(progress, Step):
                     yield progress
                     yield from self._after(progress)
@@ -151,21 +153,17 @@ class _Run:
 
     def _end_epoch(self, epoch: Epoch) -> Iterator[Progress]:
         """Save, score and record; what was trained is safe before anything else can fail."""
-        if self._ran_away():
-            self._raise_not_finite(epoch.epoch, epoch.learning_rate)
-        self._save(epoch.seconds)
-        scores = yield from self._validate()
+        self._save(epoch)
+        model = self.trainer.evaluated()
+        scores = yield from self._validate(model)
         record = _epoch_record(epoch, scores)
-        self.world.from_first(lambda: self._keep(record))
-        self._begin_epoch(seconds=0.0)
+        self.world.from_first(lambda: self.folder.keep(model.state_dict(), record))
+        self._begin_epoch()
         yield record
 
-    def _keep(self, record: EpochRecord) -> None:
-        self.folder.keep(self.trainer.evaluated.state_dict(), record)
-
-    def _begin_epoch(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._bad_before = self._bad_epoch = 0
+    def _begin_epoch(self) -> None:
+        self._seconds = self._waited = 0.0
+        self._bad_epoch = 0
 
     def _at_end(self) -> bool:
         position = self.trainer.position
@@ -208,9 +206,9 @@ class _Run:
         if new_bad:
             yield from self._log_bad(step.epoch, bad)
         if any_runaway:
-            self._raise_not_finite(step.epoch, step.learning_rate)
+            self._raise_not_finite(step)
         if any_due or any_stop:
-            self._save(step.seconds)
+            self._save(step)
         if any_stop:
             raise PreemptedError(f"all up to step {step.step} of epoch {step.epoch} is saved")
         if self.trainer.position.updates % LOG_UPDATES == 0:
@@ -261,7 +259,7 @@ class _Run:
             return False
         return self.plan.on_nan == "stop" or bad > self.plan.nan_limit or self.trainer.scale_lost()
 
-    def _raise_not_finite(self, epoch: int, rate: float) -> NoReturn:
+    def _raise_not_finite(self, at: Step | Epoch) -> NoReturn:
         """Say which step it was, of which images, and what there is to go back to."""
         bad, first = self.trainer.bad_steps()
         mine: list[int] = next(
@@ -273,8 +271,8 @@ class _Run:
         saved = self.world.from_first(self.folder.checkpoints)
         kept = f"the last good checkpoint is {saved[0]}" if saved else "no checkpoint was saved yet"
         raise NotFiniteError(
-            f"training stopped: the gradient of update {first} (epoch {epoch}, learning rate "
-            f"{rate:.3g}) is not finite, {bad} such; its {len(images)} images are "
+            f"training stopped: the gradient of update {first} (epoch {at.epoch}, learning rate "
+            f"{at.learning_rate:.3g}) is not finite, {bad} such; its {len(images)} images are "
             f"numbers {images} of the training set: {names} …; {kept}; a lower rate or a look at "
             "the images may help, or --on-nan skip"
         )
@@ -296,15 +294,17 @@ class _Run:
             self.folder.log(record)
         return record
 
-    def _save(self, seconds: float) -> None:
-        """Save the state; every process learns whether that went well."""
-        self._seconds_now = seconds
-        self.world.from_first(self._write)
+    def _save(self, at: Step | Epoch) -> None:
+        """Save the state, unless it is past saving; every process learns how that went."""
+        if self._ran_away():
+            self._raise_not_finite(at)
+        self._seconds, self._waited = at.seconds, at.waited
+        state = self.trainer.state()
+        self.world.from_first(lambda: self._write(state))
         self._saved_at = time.monotonic()
 
-    def _write(self) -> None:
+    def _write(self, state: State) -> None:
         with self._saving:
-            state = self.trainer.state()
             self.folder.save(state.position.updates, self._checkpoint(state))
 
     def _checkpoint(self, state: State) -> Checkpoint:
@@ -318,7 +318,8 @@ class _Run:
                 "counts": asdict(state.counts),
                 "bad_steps": list(state.bad_steps),
                 "scaler": dict(state.scaler),
-                "seconds": self._seconds_now,
+                "seconds": self._seconds,
+                "waited": self._waited,
                 "bad_epoch": self._bad_epoch,
                 "bad_logged": self._bad_logged,
             },
@@ -326,13 +327,14 @@ class _Run:
 
     def _last_resort(self) -> None:
         """Save from another thread while the main one is busy: with a step, or with scoring."""
-        if self.world.first:
-            with self.trainer.committing:
-                self._write()
-        else:
+        if not self.world.first:
             time.sleep(_FIRST_SAVES)
+        elif not self.plan.speed.sharded:  # which takes all processes, and their main threads
+            with self.trainer.committing:
+                if self.plan.on_nan == "skip" or not self.trainer.bad_steps()[0]:
+                    self._write(self.trainer.state())
 
-    def _validate(self) -> Generator[Part, None, Scores]:
+    def _validate(self, model: nn.Module) -> Generator[Part, None, Scores]:
         plan, images = self.plan, self.plan.data.validation
         batches = evaluation_batches(
             images,
@@ -345,7 +347,7 @@ class _Run:
             engine=plan.engine,
         )
         for progress in evaluate(
-            self.trainer.evaluated,
+            model,
             batches,
             samples=len(images),
             profile=plan.profile.name,

@@ -27,6 +27,7 @@ from resnext.runs.folder import RECORD, RunFolder
 from resnext.runs.planning import check_workers, lasting, resolve_device, usual_workers
 from resnext.runs.records import DataRecord
 from resnext.training.checkpoint import load_weights
+from resnext.training.distributed import ALONE, World
 from resnext.training.trainer import require_same
 
 
@@ -66,6 +67,7 @@ def evaluate_run(
     *,
     device: str | None = None,
     workers: int | None = None,
+    world: World = ALONE,
 ) -> Iterator[Part | Evaluation]:
     """Score a run's best weights on its own validation images, or on those of `data`.
 
@@ -76,12 +78,12 @@ def evaluate_run(
         DataError: the run's own images have changed since, or `data` has other classes.
 
     Where `data` has no validation part and is not what the run was trained on, all its images are
-    scored.
+    scored. Of several processes each scores its share, and all learn the same `Evaluation`.
     """
     folder = RunFolder.open(path)
     seen = _stored_profile(folder)
     check_workers(workers)
-    where = resolve_device(device)
+    where = resolve_device(device, world.local_rank)
     model = load_model(folder, where)
     images, scored, own = _images_of(folder, data)
     batches = evaluation_batches(
@@ -92,8 +94,12 @@ def evaluate_run(
         workers=usual_workers(seen) if workers is None else workers,
         device=where,
         engine=engine_for(images, seen),
+        rank=world.rank,
+        world=world.size,
     )
-    for progress in evaluate(model, batches, samples=len(images), profile=seen.name, device=where):
+    for progress in evaluate(
+        model, batches, samples=len(images), profile=seen.name, device=where, world=world
+    ):
         if isinstance(progress, Part):
             yield progress
         else:

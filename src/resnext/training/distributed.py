@@ -21,9 +21,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import TCPStore
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from resnext.errors import ResNextError, ResourceError, UsageError
+from resnext.errors import (
+    CheckpointError,
+    DataError,
+    ResNextError,
+    ResourceError,
+    UsageError,
+)
 
 START_SECONDS = 60.0
 """For all processes to meet."""
@@ -33,9 +41,6 @@ COLLECTIVE_SECONDS = 600.0
 
 SILENT_SECONDS = 40.0
 """After which a process without a life sign counts as lost."""
-
-TOLD = "process 0 reports this"
-"""A note of an error that another process prints."""
 
 _BEAT_SECONDS = 1.0
 _FAILED = "failed"
@@ -106,8 +111,6 @@ class World:
                 box[1] = error
         dist.broadcast_object_list(box, src=0)
         if box[1] is not None:
-            if not self.first:
-                box[1].add_note(TOLD)
             raise box[1]
         return box[0]
 
@@ -128,14 +131,68 @@ class World:
         keep: Any = {"forward_sync_buffers" if new else "broadcast_buffers": False}
         return DistributedDataParallel(model, gradient_as_bucket_view=True, **keep)
 
+    def sharded(self, model: nn.Module) -> nn.Module:
+        """The model with every parameter, gradient and momentum split over all processes.
+
+        They come together for the block that is at work, in place (FSDP2).
+        """
+        if self.size > 1:
+            blocks = [
+                block
+                for stage in model.children()
+                if isinstance(stage, nn.Sequential)
+                for block in stage
+            ]
+            for module in (*blocks, model):
+                fully_shard(module)
+        return model
+
     def alone(self, replicated: nn.Module) -> AbstractContextManager[None]:
         """A time in which gradients add up in each process, without an exchange."""
         if isinstance(replicated, DistributedDataParallel):
             return replicated.no_sync()
+        if isinstance(replicated, FSDPModule):
+            return _unsynchronised(replicated)
         return nullcontext()
 
 
 ALONE = World()
+
+
+def own(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor; shares its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(part: Tensor, like: Tensor) -> Tensor:
+    """A tensor of which `part` is what this process holds, split as `like` is; all must ask."""
+    if not isinstance(like, DTensor):
+        return part
+    return DTensor.from_local(
+        part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    ).full_tensor()
+
+
+def complete(tensor: Tensor) -> Tensor:
+    """A result that depends on the parts of all processes, which must all ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(tensor: Tensor, like: Tensor) -> Tensor:
+    """What this process is to hold of a whole tensor, split as `like` is."""
+    if not isinstance(like, DTensor):
+        return tensor
+    placed = tensor.to(like.device)
+    return distribute_tensor(placed, like.device_mesh, like.placements).to_local()
+
+
+@contextmanager
+def _unsynchronised(model: FSDPModule) -> Iterator[None]:
+    model.set_requires_gradient_sync(requires_gradient_sync=False)
+    try:
+        yield
+    finally:
+        model.set_requires_gradient_sync(requires_gradient_sync=True)
 
 
 @contextmanager
@@ -220,10 +277,7 @@ def _translated(beat: "_Heartbeat") -> Iterator[None]:
         cause = beat.cause(wait=5.0)
         if cause is None and not _of_the_network(error):
             raise
-        lost = ResourceError(cause or f"lost another process: {_line(error)}")
-        if beat.rank > 1:
-            lost.add_note(TOLD)
-        raise lost from error
+        raise cause or ResourceError(f"lost another process: {_line(error)}") from error
 
 
 def _of_the_network(error: RuntimeError) -> bool:
@@ -233,6 +287,13 @@ def _of_the_network(error: RuntimeError) -> bool:
 
 def _line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _told(text: str) -> ResNextError:
+    """What another process ended with, with its exit code."""
+    code, _, cause = text.partition(" ")
+    kinds = {kind.exit_code: kind for kind in (UsageError, DataError, CheckpointError)}
+    return kinds.get(int(code), ResourceError)(cause)
 
 
 class _Heartbeat(threading.Thread):
@@ -246,7 +307,7 @@ class _Heartbeat(threading.Thread):
         store.set_timeout(timedelta(seconds=SILENT_SECONDS / 2))
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._cause: str | None = None
+        self._cause: ResNextError | None = None
 
     def run(self) -> None:
         """Until stopped; ends the whole process if another one is lost while this one waits."""
@@ -256,7 +317,7 @@ class _Heartbeat(threading.Thread):
             try:
                 heard = self._exchange(str(beats))
             except RuntimeError:  # the store is gone, and the first process with it
-                self._give_up("lost process 0: it no longer answers")
+                self._give_up(ResourceError("lost process 0: it no longer answers"))
                 return
             if self._cause is not None:
                 self._give_up(self._cause)
@@ -264,7 +325,11 @@ class _Heartbeat(threading.Thread):
             if heard != seen:
                 seen, seen_at = heard, time.monotonic()
             elif time.monotonic() - seen_at > SILENT_SECONDS:
-                self._give_up(f"lost process {self._next}: no life sign for {SILENT_SECONDS:.0f} s")
+                self._give_up(
+                    ResourceError(
+                        f"lost process {self._next}: no life sign for {SILENT_SECONDS:.0f} s"
+                    )
+                )
                 return
 
     def fail(self, error: BaseException) -> None:
@@ -273,13 +338,14 @@ class _Heartbeat(threading.Thread):
             return  # they know
         self._ended.set()
         text = _line(error) or type(error).__name__
+        code = error.exit_code if isinstance(error, ResNextError) else 1
         with suppress(RuntimeError), self._lock:
             if not self._store.check([self._key(_FAILED)]):
-                self._store.set(self._key(_FAILED), f"process {self.rank} stopped: {text}")
+                self._store.set(self._key(_FAILED), f"{code} process {self.rank} stopped: {text}")
                 if self.rank == 0:  # the store ends with this process: let the others read it
                     time.sleep(3 * _BEAT_SECONDS)
 
-    def cause(self, wait: float) -> str | None:
+    def cause(self, wait: float) -> ResNextError | None:
         """Why another process stopped, as far as it is known within so many seconds."""
         end = time.monotonic() + wait
         while self._cause is None and self.is_alive() and time.monotonic() < end:
@@ -294,17 +360,17 @@ class _Heartbeat(threading.Thread):
         with self._lock:
             self._store.set(self._key(f"alive/{self.rank}"), beat)
             if self._store.check([self._key(_FAILED)]):
-                self._cause = self._store.get(self._key(_FAILED)).decode()
+                self._cause = _told(self._store.get(self._key(_FAILED)).decode())
             other = self._key(f"alive/{self._next}")
             return self._store.get(other).decode() if self._store.check([other]) else ""
 
     def _key(self, name: str) -> str:
         return self._prefix + name
 
-    def _give_up(self, cause: str) -> None:
+    def _give_up(self, cause: ResNextError) -> None:
         """The main thread may hang in an exchange that never ends: it gets a moment to notice."""
         self._cause = cause
         if not self._ended.wait(8.0):
             sys.stderr.write(f"resnext: error: {cause}\n")
             sys.stderr.flush()
-            os._exit(ResourceError.exit_code)
+            os._exit(cause.exit_code)

@@ -60,27 +60,32 @@ def fit(
     *,
     pulse: float = PULSE,
     seconds: float = 0.0,
+    waited: float = 0.0,
 ) -> Iterator[Step | Epoch]:
     """Train from where the trainer stands to the end of its recipe.
 
     `batches(epoch, step)` gives what is left of an epoch, counted from 1, behind so many steps.
     Nothing happens until the result is pulled; `counts` are looked at every `pulse` seconds.
-    `seconds` have already gone into the epoch that is begun.
+    `seconds` have already gone into the epoch that is begun, `waited` of them without a batch.
 
     Raises:
         DataError: an epoch has no batches.
     """
     while trainer.position.epoch <= trainer.recipe.epochs:
-        yield from _epoch(trainer, batches, pulse, seconds)
+        yield from _epoch(trainer, batches, pulse, seconds, waited)
         trainer.next_epoch()
-        seconds = 0.0
+        seconds = waited = 0.0
 
 
 def _epoch(
-    trainer: Trainer, batches: Callable[[int, int], Batches], pulse: float, seconds: float
+    trainer: Trainer,
+    batches: Callable[[int, int], Batches],
+    pulse: float,
+    seconds: float,
+    waited: float,
 ) -> Iterator[Step | Epoch]:
     epoch, done = trainer.position.epoch, trainer.position.step
-    given = _Timed(batches(epoch, done))
+    given = _Timed(batches(epoch, done), waited)
     steps = done + len(given)
     started = looked = time.perf_counter()
     for batch in trainer.train_epoch(given):
@@ -110,10 +115,10 @@ def _epoch(
 class _Timed:
     """Batches that know how long they were waited for."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches, waited: float) -> None:
         self._batches = batches
         self.totals = batches.totals
-        self.waited = 0.0
+        self.waited = waited
 
     def __len__(self) -> int:
         return len(self._batches)

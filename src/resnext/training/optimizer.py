@@ -1,5 +1,6 @@
 """The optimiser of a recipe."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,14 +9,18 @@ from torch import nn
 from resnext.training.recipe import Recipe
 
 
-def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def sgd(
+    model: nn.Module, recipe: Recipe, held: Mapping[str, nn.Parameter] | None = None
+) -> torch.optim.SGD:
     """The recipe's optimiser, its momentum begun at zero.
+
+    `held` are the parameters as this process holds them, where that is only a part.
 
     That is the first update that torch makes of it anyway, and it leaves no step that could be
     skipped before momentum exists.
     """
     optimizer = torch.optim.SGD(
-        _groups(model, recipe),
+        _groups(model, recipe, held or dict(model.named_parameters())),
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
@@ -29,14 +34,16 @@ def sgd(model: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     return optimizer
 
 
-def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def _groups(
+    model: nn.Module, recipe: Recipe, held: Mapping[str, nn.Parameter]
+) -> list[dict[str, Any]]:
     """Parameters by rate and decay; the paper's recipes have one group."""
     head = {id(p) for p in _head(model)} if recipe.head_rate != 1 else set()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for p in model.parameters():
+    for name, p in model.named_parameters():
         factor = recipe.head_rate if id(p) in head else 1.0
         decay = recipe.weight_decay if recipe.decay_all or p.ndim > 1 else 0.0
-        groups.setdefault((factor, decay), []).append(p)
+        groups.setdefault((factor, decay), []).append(held[name])
     return [
         {"params": params, "factor": factor, "weight_decay": decay}
         for (factor, decay), params in groups.items()

@@ -26,6 +26,7 @@ class Speed:
         compilation: of `torch.compile`; None runs eagerly.
         micro_batch: images that go through the network at once; a batch of more is accumulated.
         sync_bn: normalise over the whole batch of all processes instead of parts of it.
+        sharded: split weights, gradients and momentum over the processes instead of repeating them.
         channels_last: the layout that convolutions are fastest in.
     """
 
@@ -33,6 +34,7 @@ class Speed:
     compilation: Compilation | None = None
     micro_batch: int | None = None
     sync_bn: bool = False
+    sharded: bool = False
     channels_last: bool = True
 
 
@@ -68,6 +70,8 @@ def check_speed(speed: Speed, device: torch.device, world: World) -> None:
         raise UsageError("expected a GPU for fp16, found cpu; bf16 has the range that fp16 lacks")
     if speed.sync_bn and world.size > 1 and device.type != "cuda":
         raise UsageError(f"expected GPUs to normalise over all processes, found {device.type}")
+    if speed.sharded and (speed.precision == "fp16" or speed.compilation):
+        raise UsageError("expected fp32 or bf16, not compiled, to be sharded, found another speed")
     if speed.compilation == "cuda-graphs" and device.type != "cuda":
         raise UsageError(f"expected a GPU for cuda-graphs, found {device.type}")
     if speed.micro_batch is not None and speed.micro_batch < 1:

@@ -4,6 +4,7 @@ The trainer knows nothing of data sets, folders, clocks or screens, and never wa
 what it counts stays there until somebody asks.
 """
 
+import copy
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnext.errors import CheckpointError, DataError
+from resnext.errors import CheckpointError, DataError, UsageError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
 from resnext.training.batch_norm import batch_norms, part_sizes, shared_momenta, use_parts
-from resnext.training.distributed import ALONE, World
+from resnext.training.distributed import ALONE, World, complete, own, part_of, whole
 from resnext.training.mixing import Mix, draw_mix, mixed, partners
 from resnext.training.optimizer import sgd
 from resnext.training.recipe import Recipe
@@ -87,8 +88,10 @@ class Trainer:
         self.recipe, self.world, self.seed = recipe, world, seed
         self.device = torch.device(device)
         check_speed(speed, self.device, world)
+        if speed.sharded and recipe.ema:
+            raise UsageError(f"expected a recipe without ema to be sharded, found {recipe.name}")
         self._speed, self._skip_bad = speed, skip_bad
-        if speed.channels_last:
+        if speed.channels_last and not speed.sharded:  # FSDP takes rows of contiguous weights only
             model.to(memory_format=torch.channels_last)
         if recipe.bn_batch and not speed.sync_bn:
             use_parts(model, recipe.bn_batch)
@@ -96,9 +99,12 @@ class Trainer:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         self.model = model
         self.average = RunningMean(model, recipe.ema) if recipe.ema else None
-        self._optimizer = sgd(model, recipe)
+        self._plain = copy.deepcopy(model).to("meta") if speed.sharded else None
+        self._replicated = world.sharded(model) if speed.sharded else world.replicated(model)
+        self._parameters = dict(model.named_parameters())
+        self._held = {name: _held(p) for name, p in self._parameters.items()}
+        self._optimizer = sgd(model, recipe, self._held)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=speed.precision == "fp16")
-        self._replicated = world.replicated(model)
         self._forward = compiled(self._replicated, speed.compilation)
         self._norms = batch_norms(model)
         self._momenta = [norm.momentum for norm in self._norms]
@@ -108,8 +114,13 @@ class Trainer:
             for tensor in (norm.running_mean, norm.running_var)
             if tensor is not None
         ]
+        self._counters = [
+            norm.num_batches_tracked for norm in self._norms if norm.num_batches_tracked is not None
+        ]
         self._buffers = list(model.buffers())
         self._committed = [tensor.clone() for tensor in self._buffers]
+        kept = {id(now): old for now, old in zip(self._buffers, self._committed, strict=True)}
+        self._counted = [kept[id(counter)] for counter in self._counters]
         self._bad = torch.zeros((), dtype=torch.int64, device=self.device)
         self._first_bad = torch.zeros((), dtype=torch.int64, device=self.device)
         self._tally = Tally(self.device)
@@ -118,9 +129,15 @@ class Trainer:
         self.committing = threading.Lock()
         """Held while a step is taken over: whoever else holds it sees no step half done."""
 
-    @property
     def evaluated(self) -> nn.Module:
-        """The network to score and to keep: the running mean where the recipe has one."""
+        """The network to score and to keep: the running mean where the recipe has one.
+
+        All processes must ask together: a sharded network is put together for it.
+        """
+        if self._plain is not None:
+            plain = copy.deepcopy(self._plain)
+            plain.load_state_dict(self._weights(), assign=True)
+            return plain.to(self.device)
         return self.average.module if self.average else self.model
 
     def train_epoch(self, batches: Batches) -> Iterator[Batch]:
@@ -172,7 +189,7 @@ class Trainer:
         """One update by the mean gradient over the `total` images of all processes."""
         images = moved(batch.images, self.device, channels_last=self._speed.channels_last)
         labels = batch.labels.to(self.device, non_blocking=True)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         share = len(labels)
         mix = draw_mix(
             self.seed,
@@ -247,21 +264,9 @@ class Trainer:
 
     def _commit(self, rate: float, tally: Tally) -> None:
         """Take the step over, whole: weights, momentum, running mean, counts and position."""
-        for norm, momentum in zip(self._norms, self._momenta, strict=True):
-            norm.momentum = momentum
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
         bad = self._note_bad()
-        if self._scaler.is_enabled():
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-        else:
-            self._optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
-            self._optimizer.step()
-        if self._skip_bad:
-            for now, before in zip(self._buffers, self._committed, strict=True):
-                torch.where(bad, before, now, out=now)
-        self._commit_buffers()
+        self._update(rate, bad)
+        self._settle_norms(bad)
         updates = self.position.updates + 1
         if self.average:
             self.average.update(updates)
@@ -269,6 +274,29 @@ class Trainer:
         self.position = Position(
             epoch=self.position.epoch, step=self.position.step + 1, updates=updates
         )
+
+    def _update(self, rate: float, bad: Tensor) -> None:
+        """Move the weights, unless the step is bad: the device decides, without telling."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        if self._scaler.is_enabled():
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+            self._optimizer.step()
+
+    def _settle_norms(self, bad: Tensor) -> None:
+        """Leave normalisation as behind one forward pass of a good step."""
+        for norm, momentum in zip(self._norms, self._momenta, strict=True):
+            norm.momentum = momentum
+        if self._counters:
+            torch._foreach_copy_(self._counters, self._counted)
+            torch._foreach_add_(self._counters, 1)
+        if self._skip_bad:
+            for now, before in zip(self._buffers, self._committed, strict=True):
+                torch.where(bad, before, now, out=now)
+        self._commit_buffers()
 
     def _commit_buffers(self) -> None:
         if self._buffers:
@@ -279,12 +307,13 @@ class Trainer:
 
         Gradients have been exchanged, so a loss that is not finite anywhere shows everywhere.
         """
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        for name, p in self._parameters.items():
+            self._held[name].grad = None if p.grad is None else own(p.grad)
         if self._scaler.is_enabled():
             self._scaler.unscale_(self._optimizer)
             return torch.zeros((), dtype=torch.bool, device=self.device)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        bad = ~torch.isfinite(norm)
+        bad = ~torch.isfinite(complete(torch.nn.utils.get_total_norm(gradients)))
         first = bad & (self._bad == 0)
         self._first_bad.add_(first * (self.position.updates + 1))
         self._bad += bad
@@ -294,20 +323,20 @@ class Trainer:
         """All that decides what comes next, behind the last finished step.
 
         Safe to call from another thread that holds `committing`, in the middle of a step too:
-        parameters move in a commit only, and buffers are taken as they were behind the last.
+        parameters move in a commit only, and buffers are taken as they were behind the last. Of a
+        sharded network all processes must ask together.
         """
-        weights = self.model.state_dict()
-        kept = {id(live): old for live, old in zip(self._buffers, self._committed, strict=True)}
-        buffers = {name: kept[id(live)] for name, live in self.model.named_buffers()}
-        weights |= {name: buffers[name] for name in weights.keys() & buffers.keys()}
-        tensors = {f"momentum/{name}": buffer for name, buffer in self._momentum().items()}
+        tensors = {
+            f"momentum/{name}": whole(buffer, self._parameters[name])
+            for name, buffer in self._momentum().items()
+        }
         if self.average:
             mean = self.average.module.state_dict()
             tensors |= {f"average/{name}": tensor for name, tensor in mean.items()}
         counts, bad = self.counts(), self.bad_steps()
         scaler = self._scaler.state_dict() if self._scaler.is_enabled() else {}
         return State(
-            weights=weights,
+            weights=self._weights(),
             tensors=tensors,
             position=self.position,
             counts=counts,
@@ -321,12 +350,21 @@ class Trainer:
         Raises:
             CheckpointError: it belongs to another network or another recipe.
         """
-        require_same("weights", self.model.state_dict(), state.weights)
-        here = self.state().tensors
-        require_same("training state", here, state.tensors)
-        self.model.load_state_dict(dict(state.weights))
-        for name, tensor in here.items():
-            tensor.copy_(state.tensors[name])
+        ours = self.state()
+        require_same("weights", ours.weights, state.weights)
+        require_same("training state", ours.tensors, state.tensors)
+        momentum = self._momentum()
+        with torch.no_grad():
+            for name, p in self._parameters.items():
+                self._held[name].copy_(part_of(state.weights[name], p))
+                if name in momentum:
+                    momentum[name].copy_(part_of(state.tensors[f"momentum/{name}"], p))
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(state.weights[name])
+        if self.average:
+            mean = self.average.module.state_dict()
+            for name, tensor in mean.items():
+                tensor.copy_(state.tensors[f"average/{name}"])
         self._commit_buffers()
         if state.scaler and self._scaler.is_enabled():
             self._scaler.load_state_dict(dict(state.scaler))
@@ -334,10 +372,21 @@ class Trainer:
         self._bad.fill_(state.bad_steps[0])
         self._first_bad.fill_(state.bad_steps[1])
 
+    def _weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers as they were behind the last finished step."""
+        kept = {id(now): old for now, old in zip(self._buffers, self._committed, strict=True)}
+        found = {name: whole(self._held[name].detach(), p) for name, p in self._parameters.items()}
+        found |= {name: kept[id(buffer)] for name, buffer in self.model.named_buffers()}
+        return {name: found[name] for name in self.model.state_dict()}
+
     def _momentum(self) -> dict[str, Tensor]:
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        """As this process holds it."""
         state = self._optimizer.state
-        return {names[id(p)]: s["momentum_buffer"] for p, s in state.items() if id(p) in names}
+        return {
+            name: state[p]["momentum_buffer"]
+            for name, p in self._held.items()
+            if "momentum_buffer" in state[p]
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,6 +407,11 @@ class State:
     counts: Counts
     bad_steps: tuple[int, int] = (0, 0)
     scaler: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _held(p: nn.Parameter) -> nn.Parameter:
+    """A parameter as this process holds it: itself, or a part that shares its memory."""
+    return p if own(p) is p else nn.Parameter(own(p.detach()))
 
 
 def require_same(what: str, ours: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
