@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data import folder, native, tar
-from resnext.data.decode import BROKEN, FORMATS, decode
+from resnext.data.decode import BROKEN, FORMATS, MAX_BYTES, decode
 from resnext.data.folder import FolderSource
 from resnext.data.index import printable
 from resnext.data.source import Encoded, Source
@@ -32,7 +32,6 @@ HUGE_PIXELS = 20_000_000
 HUGE_BYTES = 20 * 2**20
 """More than any image of ImageNet has; each costs as much time as a hundred others."""
 
-_LARGEST = 2**28
 _CHUNK = 64
 _KINDS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -201,9 +200,9 @@ def fetch(place: Encoded, where: str) -> bytes:
     try:
         with place.path.open("rb") as file:
             size = place.size if place.size >= 0 else os.fstat(file.fileno()).st_size
-            if size > _LARGEST:
+            if size > MAX_BYTES:
                 raise DataError(
-                    f"{where}: expected at most {_LARGEST // 2**20} MiB, found {size // 2**20}"
+                    f"{where}: expected at most {MAX_BYTES // 2**20} MiB, found {size // 2**20}"
                 )
             file.seek(place.offset)
             return file.read(size)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data import folder, ilsvrc, shards, store
-from resnext.data.decode import decode
+from resnext.data.decode import MAX_BYTES, decode
 from resnext.data.index import Scanned, last, printable
 from resnext.data.shards import Entry
 from resnext.data.source import Encoded, Source, check_labels, digest
@@ -31,9 +31,6 @@ from resnext.errors import DataError
 
 _YOUNG = 2_000_000_000
 """Nanoseconds: an archive younger than the clock's tick is not trusted, see `index.py`."""
-
-_LARGEST_IMAGE = 2**28
-"""Bytes of an encoded image; more than the pixels of the largest one that is decoded."""
 
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
@@ -96,9 +93,9 @@ class TarSource:
     def _bytes(self, index: int) -> bytes:
         place = self.encoded(index)
         assert place.path is not None
-        if place.size > _LARGEST_IMAGE:
+        if place.size > MAX_BYTES:
             raise DataError(
-                f"{self.describe(index)}: expected at most {_LARGEST_IMAGE // 2**20} MiB,"
+                f"{self.describe(index)}: expected at most {MAX_BYTES // 2**20} MiB,"
                 f" found {place.size // 2**20}"
             )
         try:
