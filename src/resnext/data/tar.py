@@ -35,7 +35,9 @@ _YOUNG = 2_000_000_000
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
 _DEVKIT = "ILSVRC2012_devkit"
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Endings of archives in which nothing can be read without all before it."""
+
 
 CLASS_NAMES = "classes.txt"
 """A file beside the shards with one class name per line, where their labels are numbers."""
@@ -120,7 +122,7 @@ def find(location: Path) -> tuple[Path, ...]:
             folders that hold images and archives.
     """
     if location.is_file():
-        if location.name.lower().endswith(_COMPRESSED):
+        if location.name.lower().endswith(COMPRESSED):
             raise DataError(f"{location}: expected a plain .tar, found a compressed one; unpack it")
         return (location,) if location.suffix == ".tar" else ()
     inner = sorted(location.glob("*/*.tar"))
@@ -141,7 +143,7 @@ def _refuse_compressed(location: Path, entries: Sequence[Path]) -> None:
     if folders and folder.holds_images(location):
         return
     inner = itertools.chain.from_iterable(one.iterdir() for one in folders) if folders else entries
-    found = sorted(path for path in inner if path.name.lower().endswith(_COMPRESSED))
+    found = sorted(path for path in inner if path.name.lower().endswith(COMPRESSED))
     if found:
         what = printable(f"{len(found)} compressed ones such as {found[0].relative_to(location)}")
         raise DataError(f"{location}: expected plain .tar files, found {what}; unpack them")
