@@ -7,7 +7,7 @@ it. Yields findings as they come, so that whoever pulls can show them.
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnext.data import folder, native, tar
+from resnext.data import native
 from resnext.data.decode import BROKEN, FORMATS, MAX_BYTES, decode
-from resnext.data.folder import FolderSource
-from resnext.data.index import printable
+from resnext.data.leftovers import leftovers
 from resnext.data.source import Encoded, Source
-from resnext.data.subset import Subset
-from resnext.data.tar import TarSource
 from resnext.errors import DataError
 
 BAD = ("unreadable", "damaged")
@@ -124,9 +121,9 @@ class _Seen:
 
 
 def check(
-    parts: Mapping[str, Source], *, threads: int | None = None
+    parts: Mapping[str, Source], *, location: Path | None = None, threads: int | None = None
 ) -> Iterator[Checked | Finding | CheckReport]:
-    """Look at every image; the report comes last."""
+    """Look at every image, and at what lies at the location beside them; the report comes last."""
     threads = threads or os.cpu_count() or 1
     total = sum(len(source) for source in parts.values())
     damage = _Damage(threads)
@@ -152,9 +149,9 @@ def check(
     for finding in _duplicates(parts, digests):
         counts[finding.kind] = counts.get(finding.kind, 0) + 1
         yield finding
-    for number, finding in _ignored(parts.values()):
-        counts[finding.kind] = counts.get(finding.kind, 0) + number
-        yield finding
+    for left in leftovers(parts.values(), location):
+        counts["ignored"] = counts.get("ignored", 0) + left.number
+        yield Finding(kind="ignored", where=left.where, detail=left.detail)
     yield CheckReport(
         parts={name: _sizes(source) for name, source in parts.items()},
         findings=counts,
@@ -273,23 +270,6 @@ class _Damage:
             if outcome["warnings"]:
                 detail = f"decoders meet damage in it {outcome['warnings']} times, and fill in"
                 yield Finding(kind="damaged", where=names[row], detail=detail)
-
-
-def _ignored(parts: Iterable[Source]) -> Iterator[tuple[int, Finding]]:
-    """For every place, how many files there no part has."""
-    seen: set[Path] = set()
-    for part in parts:
-        source = part.whole if isinstance(part, Subset) else part
-        if not isinstance(source, FolderSource | TarSource) or source.table.path in seen:
-            continue
-        seen.add(source.table.path)
-        names = folder.ignored(source) if isinstance(source, FolderSource) else tar.ignored(source)
-        first = next(names, None)
-        if first is not None:
-            number = 1 + sum(1 for _ in names)
-            detail = f"{number:,} files such as {printable(first)}, not taken for images"
-            where = printable(str(source.root))
-            yield number, Finding(kind="ignored", where=where, detail=detail)
 
 
 def _duplicates(

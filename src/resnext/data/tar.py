@@ -34,7 +34,6 @@ _YOUNG = 2_000_000_000
 
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
-_DEVKIT = "ILSVRC2012_devkit"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Endings of archives in which nothing can be read without all before it."""
 
@@ -129,7 +128,9 @@ def find(location: Path) -> tuple[Path, ...]:
     if inner:
         folder.refuse_mixture(location, inner[0])
         return tuple(inner)
-    names = [entry for entry in location.iterdir() if not entry.name.startswith((".", _DEVKIT))]
+    names = [
+        entry for entry in location.iterdir() if not entry.name.startswith((".", *ilsvrc.DEVKITS))
+    ]
     folders = [entry for entry in names if entry.is_dir()]
     found = () if folders else tuple(sorted(location.glob("*.tar")))
     if not found:
