@@ -223,13 +223,13 @@ def _looked_at(content: bytes, where: str) -> _Seen:
         if image.width * image.height > HUGE_PIXELS or len(content) > HUGE_BYTES:
             megabytes = len(content) / 2**20
             odd["huge"] = f"{image.width} x {image.height} pixels, {megabytes:.1f} MiB"
-        if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False):
-            odd["animated"] = "several pictures, of which the first is used"
         rotated = _orientation(image)
         if rotated != 1:
             odd["rotated"] = f"EXIF orientation {rotated}, which training ignores"
         jpeg = content if image.format == "JPEG" else None
         size = image.size
+        if _several(image):
+            odd["animated"] = "several pictures, of which the first is used"
     findings = (Finding(kind=kind, where=where, detail=detail) for kind, detail in odd.items())
     return _Seen(_hash(content), tuple(findings), jpeg, size)
 
@@ -240,6 +240,17 @@ def _orientation(image: Image.Image) -> int:
     except BROKEN:  # a damaged block of EXIF; the pixels are not concerned
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _several(image: Image.Image) -> bool:
+    """Whether more pictures follow the first; goes to the second page of a TIFF file."""
+    if image.format != "TIFF":
+        return bool(getattr(image, "is_animated", False))
+    try:
+        image.seek(1)
+    except BROKEN:
+        return False
+    return True
 
 
 def _hash(content: bytes) -> bytes:

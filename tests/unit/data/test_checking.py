@@ -47,6 +47,10 @@ def animated() -> bytes:
     return encoded(picture(1), "GIF", save_all=True, append_images=[picture(2)])
 
 
+def pages() -> bytes:
+    return encoded(picture(1), "TIFF", save_all=True, append_images=[picture(2)])
+
+
 CASES: list[tuple[str, Callable[[], bytes], str, str]] = [
     ("empty.jpg", lambda: b"", "unreadable", "found an empty file|found no bytes"),
     ("text.jpg", lambda: b"<html>not found</html>", "unreadable", "found none of JPEG"),
@@ -59,6 +63,7 @@ CASES: list[tuple[str, Callable[[], bytes], str, str]] = [
     ("alpha.png", lambda: encoded(picture(1).convert("RGBA")), "transparent", "mode RGBA"),
     ("deep.png", deep, "16-bit", "16 bits per pixel"),
     ("moving.gif.png", animated, "animated", "several pictures"),
+    ("pages.tiff", pages, "animated", "several pictures"),
     ("rotated.jpg", rotated, "rotated", "EXIF orientation 6"),
     ("huge.png", lambda: encoded(Image.new("RGB", (5000, 4100))), "huge", "5000 x 4100 pixels"),
     ("bomb.png", lambda: encoded(Image.new("1", (9000, 9000))), "unreadable", "9000 x 9000"),
