@@ -316,12 +316,13 @@ def test_mirrored_is_mirrored(loader: NativeLoader) -> None:
 
 
 @compiled
-def test_the_code_without_vectors_makes_the_same_bytes(
-    loader: NativeLoader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("flag", ["-DRESNEXT_PORTABLE", "-DRESNEXT_WITHOUT_AVX2"])
+def test_the_code_without_vectors_makes_the_same_pixels(
+    flag: str, loader: NativeLoader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = list(kinds(230, 170).values())
     cutting = Drawn(rule="torchvision", seed=4, epoch=0, indices=np.arange(len(contents)))
-    monkeypatch.setenv("CFLAGS", "-DRESNEXT_PORTABLE")
+    monkeypatch.setenv("CFLAGS", flag)
     try:
         portable = ctypes.CDLL(str(build.build(tmp_path / "portable.so")))
     except build.BuildError as error:
@@ -333,6 +334,10 @@ def test_the_code_without_vectors_makes_the_same_bytes(
         expected = loader.load(contents, cutting, side=side)
         found = other.load(contents, cutting, side=side)
         np.testing.assert_array_equal(found.pixels, expected.pixels)
+    authors = Central(rule="torch7", resize=90)
+    floats = loader.load(contents, authors, side=77, resample="torch7").pixels
+    found = other.load(contents, authors, side=77, resample="torch7")
+    np.testing.assert_array_equal(found.pixels, floats)
     maps = np.random.default_rng(0).normal(0, 0.01, (len(contents), 3, 4)).astype(np.float32)
     np.testing.assert_array_equal(
         other.colours(expected.pixels, maps), loader.colours(expected.pixels, maps)
