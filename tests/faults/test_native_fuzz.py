@@ -22,9 +22,10 @@ SANITIZERS = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
 )
+FLAGS = ("", "-DRESNEXT_WITHOUT_AVX2", "-DRESNEXT_PORTABLE")
 
 
-@pytest.fixture(scope="module", params=["", "-DRESNEXT_PORTABLE"], ids=["vectors", "portable"])
+@pytest.fixture(scope="module", params=FLAGS, ids=["AVX2", "SSE2", "portable"])
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("fuzz") / "native_fuzz"
     flags = (*SANITIZERS, f"-I{build.SOURCE.parent}", *filter(None, [request.param]))

@@ -15,9 +15,11 @@ def test_14_million_images_open_in_2_seconds(
     write_index(tmp_path / "data", 14_197_122, 21_841)
     found = opening(tmp_path / "data")
     assert found["images"] == 14_197_122
-    # On 2 shared cores: 0.93 s; 606 MB of memory, of which 597 MB are pages of the index file that
-    # all processes share; further copies, as in data workers, less than 1 MB each.
+    assert found["held_out"] == pytest.approx(14_197_122 / 5, rel=0.001)
+    # On 2 shared cores: 1.2 to 1.7 s; 755 MB of memory, of which 597 MB are pages of the index file
+    # that all processes share and 114 MB the positions of the two parts, which data workers map
+    # from a file; so further copies take less than 1 MB each.
     assert found["seconds"] < 2
     assert found["rss"] < 1.5e9
-    assert found["own"] < 50e6
+    assert found["own"] < 200e6
     assert found["copies_own"] < 50e6

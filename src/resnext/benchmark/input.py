@@ -81,7 +81,9 @@ def benchmark_input(
 
 
 def _contests(source: Source, side: int, seed: int, threads: int) -> Iterator[Contest]:
-    plain, colours = profile(f"pil-{side}"), profile(f"torch7-antialias-{side}")
+    plain, colours, authors = (
+        profile(f"{kind}-{side}") for kind in ("pil", "torch7-antialias", "torch7")
+    )
     peer = _Torchvision(source, side)
     train: dict[str, Method] = {"torchvision reference, float32": peer.train}
     full: dict[str, Method] = {"torchvision reference, float32": peer.train_with_colours}
@@ -92,6 +94,10 @@ def _contests(source: Source, side: int, seed: int, threads: int) -> Iterator[Co
             train[f"resnext {engine}, uint8"] = _bytes(_made(engine, source, plain, seed))
             full[f"resnext {engine}, float32"] = _ready(_made(engine, source, colours, seed))
             evaluate[f"resnext {engine}, uint8"] = _bytes(_made(engine, source, plain, None))
+    for engine in ("native", "pillow"):
+        if why_not(engine, source, authors) is None:
+            made = _made(engine, source, authors, seed)
+            full[f"resnext {engine}, Torch's bicubic, float32"] = _ready(made)
     if native.reason() is None:
         train["limit: decoding the crop's window alone"] = _decoding(source, side, seed)
     yield Contest(group="training crop", methods=train)

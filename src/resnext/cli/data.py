@@ -44,7 +44,8 @@ def check(
     findings: list[checking.Finding] = []
     report: CheckReport | None = None
     with _progress("checking", "images") as advance:
-        for step in checking.check(parts, threads=threads):
+        location = Path(path).expanduser()
+        for step in checking.check(parts, location=location, threads=threads):
             if isinstance(step, checking.Checked):
                 advance(step.images, step.total)
             elif isinstance(step, checking.CheckReport):

@@ -7,7 +7,7 @@ it. Yields findings as they come, so that whoever pulls can show them.
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnext.data import folder, native, tar
-from resnext.data.decode import BROKEN, FORMATS, decode
-from resnext.data.folder import FolderSource
-from resnext.data.index import printable
+from resnext.data import native
+from resnext.data.decode import BROKEN, FORMATS, MAX_BYTES, decode
+from resnext.data.leftovers import leftovers
 from resnext.data.source import Encoded, Source
-from resnext.data.subset import Subset
-from resnext.data.tar import TarSource
 from resnext.errors import DataError
 
 BAD = ("unreadable", "damaged")
@@ -32,7 +29,6 @@ HUGE_PIXELS = 20_000_000
 HUGE_BYTES = 20 * 2**20
 """More than any image of ImageNet has; each costs as much time as a hundred others."""
 
-_LARGEST = 2**28
 _CHUNK = 64
 _KINDS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -125,9 +121,9 @@ class _Seen:
 
 
 def check(
-    parts: Mapping[str, Source], *, threads: int | None = None
+    parts: Mapping[str, Source], *, location: Path | None = None, threads: int | None = None
 ) -> Iterator[Checked | Finding | CheckReport]:
-    """Look at every image; the report comes last."""
+    """Look at every image, and at what lies at the location beside them; the report comes last."""
     threads = threads or os.cpu_count() or 1
     total = sum(len(source) for source in parts.values())
     damage = _Damage(threads)
@@ -153,9 +149,9 @@ def check(
     for finding in _duplicates(parts, digests):
         counts[finding.kind] = counts.get(finding.kind, 0) + 1
         yield finding
-    for number, finding in _ignored(parts.values()):
-        counts[finding.kind] = counts.get(finding.kind, 0) + number
-        yield finding
+    for left in leftovers(parts.values(), location):
+        counts["ignored"] = counts.get("ignored", 0) + left.number
+        yield Finding(kind="ignored", where=left.where, detail=left.detail)
     yield CheckReport(
         parts={name: _sizes(source) for name, source in parts.items()},
         findings=counts,
@@ -201,9 +197,9 @@ def fetch(place: Encoded, where: str) -> bytes:
     try:
         with place.path.open("rb") as file:
             size = place.size if place.size >= 0 else os.fstat(file.fileno()).st_size
-            if size > _LARGEST:
+            if size > MAX_BYTES:
                 raise DataError(
-                    f"{where}: expected at most {_LARGEST // 2**20} MiB, found {size // 2**20}"
+                    f"{where}: expected at most {MAX_BYTES // 2**20} MiB, found {size // 2**20}"
                 )
             file.seek(place.offset)
             return file.read(size)
@@ -227,13 +223,13 @@ def _looked_at(content: bytes, where: str) -> _Seen:
         if image.width * image.height > HUGE_PIXELS or len(content) > HUGE_BYTES:
             megabytes = len(content) / 2**20
             odd["huge"] = f"{image.width} x {image.height} pixels, {megabytes:.1f} MiB"
-        if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "is_animated", False):
-            odd["animated"] = "several pictures, of which the first is used"
         rotated = _orientation(image)
         if rotated != 1:
             odd["rotated"] = f"EXIF orientation {rotated}, which training ignores"
         jpeg = content if image.format == "JPEG" else None
         size = image.size
+        if _several(image):
+            odd["animated"] = "several pictures, of which the first is used"
     findings = (Finding(kind=kind, where=where, detail=detail) for kind, detail in odd.items())
     return _Seen(_hash(content), tuple(findings), jpeg, size)
 
@@ -244,6 +240,17 @@ def _orientation(image: Image.Image) -> int:
     except BROKEN:  # a damaged block of EXIF; the pixels are not concerned
         return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
+def _several(image: Image.Image) -> bool:
+    """Whether more pictures follow the first; goes to the second page of a TIFF file."""
+    if image.format != "TIFF":
+        return bool(getattr(image, "is_animated", False))
+    try:
+        image.seek(1)
+    except BROKEN:
+        return False
+    return True
 
 
 def _hash(content: bytes) -> bytes:
@@ -274,23 +281,6 @@ class _Damage:
             if outcome["warnings"]:
                 detail = f"decoders meet damage in it {outcome['warnings']} times, and fill in"
                 yield Finding(kind="damaged", where=names[row], detail=detail)
-
-
-def _ignored(parts: Iterable[Source]) -> Iterator[tuple[int, Finding]]:
-    """For every place, how many files there no part has."""
-    seen: set[Path] = set()
-    for part in parts:
-        source = part.whole if isinstance(part, Subset) else part
-        if not isinstance(source, FolderSource | TarSource) or source.table.path in seen:
-            continue
-        seen.add(source.table.path)
-        names = folder.ignored(source) if isinstance(source, FolderSource) else tar.ignored(source)
-        first = next(names, None)
-        if first is not None:
-            number = 1 + sum(1 for _ in names)
-            detail = f"{number:,} files such as {printable(first)}, not taken for images"
-            where = printable(str(source.root))
-            yield number, Finding(kind="ignored", where=where, detail=detail)
 
 
 def _duplicates(

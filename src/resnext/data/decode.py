@@ -14,6 +14,9 @@ from resnext.errors import DataError
 MAX_PIXELS = 50_000_000
 """More than any photo of the known data sets; a larger header is refused before decoding."""
 
+MAX_BYTES = 256 * 2**20
+"""A larger image file is refused; a photo of `MAX_PIXELS` takes a tenth of it."""
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What counts as an image file in a folder: the list of torchvision's ImageFolder."""
 

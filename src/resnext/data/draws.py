@@ -60,7 +60,6 @@ def train_cut(
     seed: int,
     epoch: int,
     index: int,
-    aligned: bool = False,
 ) -> Cut:
     """The random crop of image `index` in this epoch.
 
@@ -78,7 +77,6 @@ def train_cut(
         seed: of the run.
         epoch: of the run.
         index: the image's position in its source.
-        aligned: as in `central_cut`, for Torch7's last resort.
     """
     uniform = _uniforms(seed, epoch, index)
     mirrored = uniform[0] < 0.5
@@ -89,14 +87,12 @@ def train_cut(
             x, y = math.floor(left * (width - w + 1)), math.floor(top * (height - h + 1))
             return Cut(float(x), float(y), float(w), float(h), mirrored, beyond=False)
     if rule == "torch7":
-        cut = central_cut(rule, width, height, resize=side, side=side, aligned=aligned)
+        cut = central_cut(rule, width, height, resize=side, side=side)
         return Cut(cut.x, cut.y, cut.width, cut.height, mirrored, cut.beyond)
     return _clipped_cut(width, height, mirrored=mirrored)
 
 
-def central_cut(
-    rule: Rule, width: int, height: int, *, resize: int, side: int, aligned: bool = False
-) -> Cut:
+def central_cut(rule: Rule, width: int, height: int, *, resize: int, side: int) -> Cut:
     """For scoring: the shorter side is resized to `resize`, then the central square is taken.
 
     Args:
@@ -105,22 +101,14 @@ def central_cut(
         height: of the image.
         resize: the shorter side before cropping, at least `side`.
         side: of the output.
-        aligned: the box for a filter that puts the centres of the outer pixels of source and result
-            on each other, as Torch7's does; the box then reaches from the first to the last pixel
-            that it samples. Otherwise pixels are areas, and the outer edges meet.
     """
     new_width, new_height = resized(rule, width, height, resize)
     if rule == "torch7":
         left, top = math.ceil((new_width - side) / 2), math.ceil((new_height - side) / 2)
     else:
         left, top = round((new_width - side) / 2), round((new_height - side) / 2)
-    if aligned:
-        step_x = (width - 1) / (new_width - 1) if new_width > 1 else 0.0
-        step_y = (height - 1) / (new_height - 1) if new_height > 1 else 0.0
-        w, h = 1 + (side - 1) * step_x, 1 + (side - 1) * step_y
-    else:
-        step_x, step_y = width / new_width, height / new_height
-        w, h = side * step_x, side * step_y
+    step_x, step_y = width / new_width, height / new_height
+    w, h = side * step_x, side * step_y
     return Cut(left * step_x, top * step_y, w, h, mirrored=False, beyond=True)
 
 

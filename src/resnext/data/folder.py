@@ -125,6 +125,27 @@ def trains(location: Path) -> bool:
     return (ilsvrc.home(location) / "train").is_dir()
 
 
+def known(location: Path, archives: tuple[str, ...]) -> bool:
+    """Whether an index says that class folders lie here and no file with one of these endings.
+
+    To look for such files in the folders of millions of images takes longer than all else.
+    """
+    if not location.is_dir():
+        return False
+    roots = parts(location)
+    others = [] if roots == [location] else [f for f in _folders(location) if f not in roots]
+    if any(_names(inner) for inner in others):
+        return False
+    if any(_has_file(place, archives) for place in (location, *roots, *others)):
+        return False
+    return all(index.is_current(root.absolute(), _names(root)) for root in roots)
+
+
+def _has_file(location: Path, endings: tuple[str, ...]) -> bool:
+    with os.scandir(location) as entries:
+        return any(entry.name.lower().endswith(endings) for entry in entries)
+
+
 def read(root: Path) -> FolderSource:
     """The images below a folder of class folders.
 
@@ -147,10 +168,10 @@ def class_names(root: Path) -> list[str]:
     Raises:
         DataError: there are none.
     """
-    folders = _folders(root)
-    if not folders:
+    names = _names(root)
+    if not names:
         raise DataError(f"{printable(str(root))}: {_what_instead(root)}")
-    return [folder.name for folder in folders]
+    return names
 
 
 def ignored(source: FolderSource) -> Iterator[str]:
@@ -245,13 +266,25 @@ def _kept(folders: dict[str, Path]) -> Path | None:
 
 def _folders(location: Path) -> list[Path]:
     """Folders directly below, sorted; hidden ones (.git, .ipynb_checkpoints) are no classes."""
+    return [location / name for name in _names(location)]
+
+
+def _names(location: Path) -> list[str]:
     try:
-        found = [entry for entry in location.iterdir() if entry.is_dir()]
+        with os.scandir(location) as entries:
+            names = [entry.name for entry in entries if _is_folder(entry)]
     except OSError as error:
         raise DataError(
             f"{location}: expected a folder to read, found: {error.strerror}"
         ) from error
-    return sorted(entry for entry in found if not entry.name.startswith("."))
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _what_instead(root: Path) -> str:

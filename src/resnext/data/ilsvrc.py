@@ -24,6 +24,10 @@ META = "meta.mat"
 NUMBERS = "map_clsloc.txt"
 SYNSET_LABELS = "imagenet_2012_validation_synset_labels.txt"
 
+COMPANIONS = (SOLUTION, GROUND_TRUTH, META, NUMBERS, SYNSET_LABELS)
+DEVKITS = ("ILSVRC2012_devkit", "devkit")
+"""How the names of folders with such files begin."""
+
 _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 _WNID = re.compile(r"n\d{8}")
 _ABOVE = 4

@@ -1,7 +1,7 @@
 """One batch of given images, made in this process: by Pillow, or by the native loader where it can.
 
 What an image becomes is a function of (seed, epoch, index) and of the engine; engines agree to two
-grey levels where their filter is the same.
+grey levels, and bit for bit where the filter is Torch7's.
 """
 
 import os
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from resnext.data import colour, native, order
 from resnext.data.decode import MAX_PIXELS
 from resnext.data.order import Key
-from resnext.data.photos import Decoded, Photo
+from resnext.data.photos import Decoded, Filter, Photo
 from resnext.data.profiles import Profile
 from resnext.data.source import Encoded, Source
 from resnext.errors import DataError, UsageError
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 Used = Literal["native", "simplejpeg", "pillow"]
 Engine = Literal["auto", "native", "simplejpeg", "pillow"]
+
+_FILTERS: dict[Used, tuple[Filter, ...]] = {
+    "native": ("bilinear", "torch7"),
+    "simplejpeg": ("bilinear",),
+}
+"""What the engines beside Pillow resize by."""
 
 _OPEN_FILES = 64
 
@@ -252,13 +258,13 @@ class NativeMaker(Maker):
             encoded,
             self._cutting(view, indices),
             side=view.side,
-            resample="bicubic" if view.filter == "bicubic" else "bilinear",
+            resample="torch7" if view.filter == "torch7" else "bilinear",
             out=images,
         )
         # A file that libjpeg found damage in goes to Pillow too, which is strict about it.
         doubtful = (loaded.outcomes["status"] != 0) | (loaded.outcomes["warnings"] != 0)
         made = self._filled(images, indices, np.flatnonzero(doubtful).tolist())
-        return replace(made, painter=self._painter)
+        return made if view.exact_floats else replace(made, painter=self._painter)
 
     def _part(self, index: int) -> native.Encoded:
         """Where the image is; no bytes for one that cannot be had, which Pillow then explains."""
@@ -308,8 +314,8 @@ def why_not(engine: Used, source: Source, profile: Profile) -> str | None:
     if engine == "pillow":
         return None
     view = profile.view
-    if not isinstance(view, Photo) or view.filter not in ("bilinear", "bicubic"):
-        return f"profile {profile.name} is not made of antialiased crops of photos"
+    if not isinstance(view, Photo) or view.filter not in _FILTERS[engine]:
+        return f"it does not make profile {profile.name}"
     if source.encoded(0) is None:
         return "the images are not in files"
     if engine == "native":

@@ -132,14 +132,15 @@ def _reader(path: Path) -> _Reader:
             kept=lambda: cifar.read(name, path)[1],
             trains=lambda: True,
         )
-    if files := parquet.find(path):
+    images = folder.known(path, archives=(".parquet", ".tar", *tar.COMPRESSED))
+    if not images and (files := parquet.find(path)):
         return _Reader(
             whole=lambda: parquet.read(files, path),
             parts=lambda: parquet.read_parts(files, path),
             kept=lambda: parquet.read_validation(files, path),
             trains=lambda: parquet.trains(files, path),
         )
-    if files := tar.find(path):
+    if not images and (files := tar.find(path)):
         return _Reader(
             whole=lambda: tar.read(files, path),
             parts=lambda: tar.read_parts(files, path),

@@ -198,7 +198,8 @@ def _paired(
     problems: list[str] = []
     files: dict[str, dict[str, Member]] = {}
     for member in labels:
-        files.setdefault(_key(member), {}).setdefault(PurePosixPath(member.name).suffix, member)
+        suffix = member.name[member.name.rindex(".") :]
+        files.setdefault(_key(member), {}).setdefault(suffix, member)
     pairs: dict[str, tuple[Member, Label]] = {}
     for image in images:
         key = _key(image)

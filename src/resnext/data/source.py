@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnext.data.decode import MAX_BYTES
 from resnext.errors import DataError
-
-MAX_BYTES = 256 * 2**20
-"""A larger image file is refused; a photo of 50 million pixels takes a tenth of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,9 +63,20 @@ def key(kind: str, *parts: str) -> str:
 
 def newest(name: str) -> Table | None:
     """The index written last under a key, every byte verified; None if there is none to trust."""
+    path = _newest(name)
+    return None if path is None else _verified(path)
+
+
+def unverified(name: str) -> Table | None:
+    """The same, of which only the header was verified: for questions that are asked again."""
+    path = _newest(name)
+    return None if path is None else _open(path)
+
+
+def _newest(name: str) -> Path | None:
     folder = cache_folder()
     files = _files(folder / name[:32]) if folder else []
-    return _verified(files[-1]) if files else None
+    return files[-1] if files else None
 
 
 def save(name: str, meta: Mapping[str, Any], arrays: Arrays) -> Table:

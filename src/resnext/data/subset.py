@@ -1,7 +1,5 @@
 """A part of a source, and the fixed held-out part of a source that has no split of its own."""
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -99,26 +97,33 @@ def hold_out(source: Source, fraction: float) -> tuple[Subset, Subset]:
     Raises:
         DataError: a class with fewer than 2 images, or none at all.
     """
-    held = np.zeros(len(source), dtype=np.bool_)
-    for label, members in enumerate(_members(source)):
-        if len(members) < 2:
-            raise DataError(
-                f"expected at least 2 images of class {source.classes[label]!r}, one to train on"
-                f" and one to hold out for validation, found {len(members)}"
-            )
-        held[members[_chosen(len(members), fraction, label)]] = True
+    counts = np.bincount(source.labels, minlength=len(source.classes))
+    few = np.flatnonzero(counts < 2)
+    if few.size:
+        raise DataError(
+            f"expected at least 2 images of class {source.classes[few[0]]!r}, one to train on"
+            f" and one to hold out for validation, found {counts[few[0]]}"
+        )
+    by_class = np.empty(len(source), dtype=np.bool_)
+    ends = np.cumsum(counts).tolist()
+    for label, (count, end) in enumerate(zip(counts.tolist(), ends, strict=True)):
+        by_class[end - count : end] = _chosen(count, fraction, label)
+    held = np.empty_like(by_class)
+    held[np.argsort(source.labels, kind="stable")] = by_class
     return Subset(source, np.flatnonzero(~held)), Subset(source, np.flatnonzero(held))
 
 
-def _members(source: Source) -> Iterator[NDArray[np.int64]]:
-    """The images of each class, ascending; one sort, since there may be 22000 classes."""
-    order = np.argsort(source.labels, kind="stable")
-    bounds = np.searchsorted(source.labels[order], np.arange(len(source.classes) + 1))
-    for first, end in itertools.pairwise(bounds.tolist()):
-        yield order[first:end]
-
-
-def _chosen(count: int, fraction: float, label: int) -> NDArray[np.int64]:
+def _chosen(count: int, fraction: float, label: int) -> NDArray[np.bool_]:
     """Which of a class's images are held out: by raw random bits, which NumPy never changes."""
     size = min(max(round(count * fraction), 1), count - 1)
-    return np.argsort(np.random.Philox(key=[0, label]).random_raw(count), kind="stable")[:size]
+    return _smallest(np.random.Philox(key=[0, label]).random_raw(count), size)
+
+
+def _smallest(values: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
+    """Where the `count` smallest values are, the first of equal ones; a fifth of a sort's time."""
+    limit = np.partition(values, count - 1)[count - 1]
+    found = values <= limit
+    surplus = np.count_nonzero(found) - count
+    if surplus:
+        found[np.flatnonzero(values == limit)[-surplus:]] = False
+    return found

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data import folder, ilsvrc, shards, store
-from resnext.data.decode import decode
+from resnext.data.decode import MAX_BYTES, decode
 from resnext.data.index import Scanned, last, printable
 from resnext.data.shards import Entry
 from resnext.data.source import Encoded, Source, check_labels, digest
@@ -32,13 +32,11 @@ from resnext.errors import DataError
 _YOUNG = 2_000_000_000
 """Nanoseconds: an archive younger than the clock's tick is not trusted, see `index.py`."""
 
-_LARGEST_IMAGE = 2**28
-"""Bytes of an encoded image; more than the pixels of the largest one that is decoded."""
-
 _SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 
-_DEVKIT = "ILSVRC2012_devkit"
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Endings of archives in which nothing can be read without all before it."""
+
 
 CLASS_NAMES = "classes.txt"
 """A file beside the shards with one class name per line, where their labels are numbers."""
@@ -96,9 +94,9 @@ class TarSource:
     def _bytes(self, index: int) -> bytes:
         place = self.encoded(index)
         assert place.path is not None
-        if place.size > _LARGEST_IMAGE:
+        if place.size > MAX_BYTES:
             raise DataError(
-                f"{self.describe(index)}: expected at most {_LARGEST_IMAGE // 2**20} MiB,"
+                f"{self.describe(index)}: expected at most {MAX_BYTES // 2**20} MiB,"
                 f" found {place.size // 2**20}"
             )
         try:
@@ -123,14 +121,16 @@ def find(location: Path) -> tuple[Path, ...]:
             folders that hold images and archives.
     """
     if location.is_file():
-        if location.name.lower().endswith(_COMPRESSED):
+        if location.name.lower().endswith(COMPRESSED):
             raise DataError(f"{location}: expected a plain .tar, found a compressed one; unpack it")
         return (location,) if location.suffix == ".tar" else ()
     inner = sorted(location.glob("*/*.tar"))
     if inner:
         folder.refuse_mixture(location, inner[0])
         return tuple(inner)
-    names = [entry for entry in location.iterdir() if not entry.name.startswith((".", _DEVKIT))]
+    names = [
+        entry for entry in location.iterdir() if not entry.name.startswith((".", *ilsvrc.DEVKITS))
+    ]
     folders = [entry for entry in names if entry.is_dir()]
     found = () if folders else tuple(sorted(location.glob("*.tar")))
     if not found:
@@ -144,7 +144,7 @@ def _refuse_compressed(location: Path, entries: Sequence[Path]) -> None:
     if folders and folder.holds_images(location):
         return
     inner = itertools.chain.from_iterable(one.iterdir() for one in folders) if folders else entries
-    found = sorted(path for path in inner if path.name.lower().endswith(_COMPRESSED))
+    found = sorted(path for path in inner if path.name.lower().endswith(COMPRESSED))
     if found:
         what = printable(f"{len(found)} compressed ones such as {found[0].relative_to(location)}")
         raise DataError(f"{location}: expected plain .tar files, found {what}; unpack them")

@@ -41,7 +41,7 @@ _OPENING = """
 import json, pickle, resource, sys, time
 from pathlib import Path
 import numpy as np
-from resnext.data import folder
+from resnext.data import open_data
 
 def memory():
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
@@ -55,19 +55,24 @@ def memory():
 
 before = memory()
 begin = time.perf_counter()
-source = folder.read(Path(sys.argv[1]))
+data = open_data(sys.argv[1])
 seconds = time.perf_counter() - begin
+source = data.train.whole
 opened = memory()
-copies = [pickle.loads(pickle.dumps(source)) for _ in range(4)]
+total = data.train.labels.sum()
+pickle.dumps(data.train)
+before_copies = memory()
+copies = [pickle.loads(pickle.dumps(data.train)) for _ in range(4)]
 for copy in copies:
-    assert np.asarray(copy.labels).sum() == source.labels.sum()
+    assert np.asarray(copy.labels).sum() == total
 print(json.dumps({
     "seconds": seconds,
+    "held_out": len(data.validation),
     "images": len(source),
     "rss": opened["rss"] - before["rss"],
     "own": opened["own"] - before["own"],
-    "copies_own": memory()["own"] - opened["own"],
-    "pickled": len(pickle.dumps(source)),
+    "copies_own": memory()["own"] - before_copies["own"],
+    "pickled": len(pickle.dumps(data.train)),
     "last": source.describe(len(source) - 1),
 }))
 """

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnext.data import native
+from resnext.data import class_list, native
 from resnext.data.checking import Checked, CheckReport, Finding, check
+from resnext.data.class_list import ClassList
 from resnext.data.opening import open_parts
 from unit.data.pictures import encoded, picture, write_folder, write_parquet
 from unit.data.test_tar import shard, write_tar
 
 
 def outcome(location: Path | str) -> tuple[list[Finding], CheckReport]:
-    steps = list(check(open_parts(location), threads=2))
+    steps = list(check(open_parts(location), location=Path(location), threads=2))
     report = steps[-1]
     assert isinstance(report, CheckReport)
     findings = [step for step in steps if isinstance(step, Finding)]
@@ -46,6 +47,10 @@ def animated() -> bytes:
     return encoded(picture(1), "GIF", save_all=True, append_images=[picture(2)])
 
 
+def pages() -> bytes:
+    return encoded(picture(1), "TIFF", save_all=True, append_images=[picture(2)])
+
+
 CASES: list[tuple[str, Callable[[], bytes], str, str]] = [
     ("empty.jpg", lambda: b"", "unreadable", "found an empty file|found no bytes"),
     ("text.jpg", lambda: b"<html>not found</html>", "unreadable", "found none of JPEG"),
@@ -58,6 +63,7 @@ CASES: list[tuple[str, Callable[[], bytes], str, str]] = [
     ("alpha.png", lambda: encoded(picture(1).convert("RGBA")), "transparent", "mode RGBA"),
     ("deep.png", deep, "16-bit", "16 bits per pixel"),
     ("moving.gif.png", animated, "animated", "several pictures"),
+    ("pages.tiff", pages, "animated", "several pictures"),
     ("rotated.jpg", rotated, "rotated", "EXIF orientation 6"),
     ("huge.png", lambda: encoded(Image.new("RGB", (5000, 4100))), "huge", "5000 x 4100 pixels"),
     ("bomb.png", lambda: encoded(Image.new("1", (9000, 9000))), "unreadable", "9000 x 9000"),
@@ -148,7 +154,7 @@ def test_a_lone_folder_to_score_on(tmp_path: Path) -> None:
 
 
 def ignored(location: Path) -> tuple[list[str], int]:
-    steps = list(check(open_parts(location)))
+    steps = list(check(open_parts(location), location=location))
     report = steps[-1]
     assert isinstance(report, CheckReport)
     assert report.bad == 0
@@ -179,3 +185,58 @@ def test_members_of_archives_that_are_not_indexed(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", files)
     assert ignored(path) == ([f"{tmp_path}: 2 files such as x.tar: train/a/x.gif"], 2)
     assert ignored(write_tar(tmp_path / "y.tar", shard({1: 0, 2: 1}))) == ([], 0)
+
+
+def test_files_above_the_parts_and_a_third_part(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for part in ("train", "val"):
+        write_folder(root / part, {"a": 1, "b": 1}, seed=len(part))
+    (root / "LOC_val_solution.csv").write_text("answers, which are read")
+    (root / ".hidden").write_text("x")
+    (root / "devkit").mkdir()
+    (root / "devkit" / "readme.txt").write_text("x")
+    (root / "empty").mkdir()
+    assert ignored(root) == ([], 0)
+    write_folder(root / "test", {"a": 2, "b": 1}, seed=20)
+    (root / "loose.png").write_bytes(encoded(picture(7)))
+    (root / "train.tar.gz").write_bytes(b"x")
+    lines = [f"{root / 'test'}: 3 files such as a/0.png", f"{root}: 2 files such as loose.png"]
+    assert ignored(root) == (lines, 5)
+    assert ignored(root / "train") == ([], 0)
+
+
+def test_shards_of_a_third_part_and_compressed_ones(tmp_path: Path) -> None:
+    write_tar(tmp_path / "train-0.tar", shard({1: 0, 2: 1}))
+    write_tar(tmp_path / "val-0.tar", shard({3: 0, 4: 1}))
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    assert ignored(tmp_path) == ([], 0)
+    write_tar(tmp_path / "test-0.tar", shard({5: 0, 6: 1}))
+    for ending in ("tar.gz", "tgz", "tar.zst"):
+        (tmp_path / f"train-1.{ending}").write_bytes(b"x")
+    assert ignored(tmp_path) == ([f"{tmp_path}: 4 files such as test-0.tar"], 4)
+    assert ignored(tmp_path / "train-0.tar") == ([], 0)
+
+
+def test_a_third_part_in_an_archive(tmp_path: Path) -> None:
+    names = [f"{part}/{name}/0.png" for part in ("train", "val", "test") for name in ("a", "b")]
+    files = {name: encoded(picture(seed)) for seed, name in enumerate(names)}
+    path = write_tar(tmp_path / "x.tar", files)
+    assert ignored(path) == ([f"{tmp_path}: 2 images such as x.tar: test/a/0.png"], 2)
+
+
+def test_parquet_files_of_a_third_part(tmp_path: Path) -> None:
+    contents = [encoded(picture(number)) for number in range(6)]
+    (tmp_path / "data").mkdir()
+    for number, part in enumerate(("train", "validation", "test")):
+        rows = contents[2 * number : 2 * number + 2]
+        write_parquet(tmp_path / "data" / f"{part}-0.parquet", rows, [0, 1])
+    assert ignored(tmp_path) == ([f"{tmp_path / 'data'}: 1 file such as test-0.parquet"], 1)
+
+
+def test_a_list_of_classes_leaves_out_on_purpose(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data", {"a": 1, "b": 1, "c": 1})
+    (root / "readme.txt").write_text("x")
+    chosen = tmp_path / "list.json"
+    names = ClassList(classes=("a", "b"), counts=(1, 1), leading=2, data=str(root), validation=None)
+    class_list.write(chosen, names)
+    assert ignored(chosen) == ([f"{root}: 1 file such as readme.txt"], 1)

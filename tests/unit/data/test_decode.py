@@ -141,16 +141,21 @@ def test_damaged_bytes_never_escape_as_another_error() -> None:
     assert refusals > 300
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds hardly any pixels."""
+def png(width: int, height: int, pixels: bytes) -> bytes:
+    """A PNG of that size, in colour, with these compressed pixels, however many."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    body = chunk(b"IDAT", pixels)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + body + chunk(b"IEND", b"")
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds hardly any pixels."""
+    return png(width, height, zlib.compress(bytes(1000)))
 
 
 @pytest.mark.parametrize("side", [7072, 10_000, 20_000, 65_500])

@@ -129,8 +129,3 @@ def test_torch7_rounds_the_offset_up() -> None:
     # 384 x 256 -> longer side 384, (384 - 223) / 2 = 80.5.
     assert central_cut("torch7", 384, 256, resize=256, side=223).x == 81
     assert central_cut("torchvision", 384, 256, resize=256, side=223).x == 80
-
-
-def test_aligned_corners_sample_the_first_and_the_last_pixel() -> None:
-    cut = central_cut("torch7", 100, 100, resize=50, side=50, aligned=True)
-    assert (cut.x, cut.x + cut.width - 1) == pytest.approx((0, 99))

@@ -151,6 +151,56 @@ def test_only_what_changed_is_listed_again(
     assert len(pickle.loads(pickle.dumps(before))) == 6  # noqa: S301 - our own
 
 
+@pytest.mark.parametrize("parts", [("",), ("train", "val")], ids=["plain", "train and val"])
+def test_an_unchanged_set_is_opened_without_a_look_into_its_folders(
+    parts: tuple[str, ...],
+    trusting: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = tmp_path / "data"
+    for part in parts:
+        write_folder(root / part, {"a": 3, "b": 2})
+    settle()
+    before = open_data(root)
+    looked: list[Path] = []
+    for name in ("scandir", "listdir"):
+        look = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda where, look=look: looked.append(where) or look(where))
+    again = open_data(root)
+    inside = {Path(where) for where in looked if Path(where).is_relative_to(root)}
+    assert inside <= {root, *(root / part for part in parts)}
+    assert again.fingerprint == before.fingerprint
+    assert folder.known(root, (".tar",))
+
+
+@pytest.mark.parametrize(
+    "place", ["x.tar", "a/x.tar", "more/x.tar", "train/x.tar", "train/a/x.tar", "more/a/x.tar"]
+)
+def test_an_archive_that_comes_later_is_found(
+    place: str, trusting: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "data"
+    for part in ("train", "val") if place.startswith(("train", "more")) else ("",):
+        write_folder(root / part, {"a": 3, "b": 2})
+    settle()
+    open_data(root)
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_bytes(bytes(1024))
+    settle()
+    assert not folder.known(root, (".tar",))
+    found = outcome(root)
+    monkeypatch.setenv("RESNEXT_CACHE", str(tmp_path / "other"))
+    assert found == outcome(root)
+
+
+def outcome(root: Path) -> str:
+    try:
+        return open_data(root).fingerprint
+    except DataError as error:
+        return str(error)
+
+
 def test_new_content_in_an_old_file_is_noticed_in_a_small_set(cache: Path, tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", {"a": 2, "b": 2})
     time.sleep(2.1)

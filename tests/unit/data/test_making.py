@@ -85,6 +85,22 @@ def test_engines_agree_to_two_grey_levels(photos: Path, name: str, fast: Engine,
 
 
 @needs_native
+@pytest.mark.parametrize("name", ["torch7-48", "torch7-48@48", "torch7-300"])
+def test_engines_make_torchs_bicubic_bit_for_bit(photos: Path, name: str):
+    source, view = open_source(photos), profile(name)
+    batches = [
+        [
+            *train_batches(source, view, batch_size=5, seed=3, epoch=1, engine=engine),
+            *evaluation_batches(source, view, batch_size=5, engine=engine),
+        ]
+        for engine in ("native", "pillow")
+    ]
+    for ours, theirs in zip(*batches, strict=True):
+        assert ours.indices.equal(theirs.indices)
+        assert ours.images.equal(theirs.images)
+
+
+@needs_native
 def test_the_colours_drawn_do_not_depend_on_the_engine(photos: Path):
     source, view = open_source(photos), profile("torch7-antialias-32")
     batches = [
@@ -232,10 +248,12 @@ def test_the_engine_follows_from_images_and_profile(photos: Path):
         )
 
     assert type(made("digits", "digits", "auto")) is Maker
-    assert type(made(photos, "torch7-24", "auto")) is Maker
-    with pytest.raises(UsageError, match="profile digits is not made of antialiased crops"):
+    with pytest.raises(UsageError, match="engine native can make, found: it does not make profile"):
         made("digits", "digits", "native")
+    with pytest.raises(UsageError, match="engine simplejpeg can make, found: it does not make"):
+        made(photos, "torch7-24", "simplejpeg")
     if native.reason() is None:
+        assert type(made(photos, "torch7-24", "auto")) is NativeMaker
         assert type(made(photos, "pil-24", "auto")) is NativeMaker
         assert type(made(photos, "pil-24", "pillow")) is Maker
         assert type(made(photos, "pil-24", "simplejpeg")) is SimpleJpegMaker

@@ -1,4 +1,4 @@
-"""The Python face of `loader.c`: JPEG files in, one array of uint8 out, on threads without the GIL.
+"""The Python face of `loader.c`: JPEG files in, an array of pixels out, on threads without the GIL.
 
 The compiled library is optional; `reason()` says why it is missing, and whoever calls has another
 way then. Images that it refuses have a status, and zeros in the array; see `Status`.
@@ -18,19 +18,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resnext.data.decode import MAX_PIXELS
+from resnext.data.decode import MAX_BYTES, MAX_PIXELS
 from resnext.data.draws import GEOMETRY, Rule
 from resnext.data.native.build import HINT, LIBRARY
 from resnext.errors import ResourceError, UsageError
 
-MAX_BYTES = 256 * 2**20
-"""A larger file is refused; a photo of `MAX_PIXELS` takes a tenth of it."""
+Resample = Literal["bilinear", "torch7", "nothing"]
+"""Pillow's filter with antialias, to bytes; Torch's bicubic without, to floats with 1 for white and
+only with the rule of that name; the decoding alone, to compare with."""
 
-Resample = Literal["bilinear", "bicubic", "torch7", "nothing"]
-"""Pillow's filters with antialias; Torch's bicubic without; the decoding alone, to compare with."""
-
-_INTERFACE = 2
-_RESAMPLE = {"bilinear": 0, "bicubic": 1, "torch7": 2, "nothing": 3}
+_INTERFACE = 3
+_RESAMPLE = {"bilinear": 0, "torch7": 1, "nothing": 2}
 _TRAIN = {"torchvision": 1, "torch7": 2}
 _CENTRAL = {"torchvision": 3, "torch7": 4}
 
@@ -66,18 +64,8 @@ CUT = np.dtype(
 )
 """As `draws.Cut`."""
 
-OUTCOME = np.dtype(
-    [
-        ("status", "i4"),
-        ("warnings", "i4"),
-        ("width", "i4"),
-        ("height", "i4"),
-        ("components", "i4"),
-        ("code", "i4"),
-    ]
-)
-"""Per image: a `Status`; how often libjpeg met damage and went on; what the header says; libjpeg's
-message code (CORRUPT) or errno (UNREADABLE, 0 when the file ended early or is no file)."""
+OUTCOME = np.dtype([("status", "i4"), ("warnings", "i4")])
+"""Per image: a `Status`; how often libjpeg met damage and went on."""
 
 
 class _Request(ctypes.Structure):
@@ -87,8 +75,6 @@ class _Request(ctypes.Structure):
         ("purpose", ctypes.c_uint64),
         ("max_pixels", ctypes.c_int64),
         ("max_bytes", ctypes.c_int64),
-        ("oversampling", ctypes.c_double),
-        ("max_denominator", ctypes.c_int32),
         ("rule", ctypes.c_int32),
         ("resample", ctypes.c_int32),
         ("side", ctypes.c_int32),
@@ -143,12 +129,12 @@ class Loaded:
     """What `NativeLoader.load` made.
 
     Attributes:
-        pixels: N x S x S x 3 uint8; zeros for every image whose status is not OK.
+        pixels: N x S x S x 3, uint8 or float32; zeros for every image whose status is not OK.
         cuts: N `CUT`, the boxes that were taken; undefined for refused images.
         outcomes: N `OUTCOME`.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.generic]
     cuts: NDArray[np.void]
     outcomes: NDArray[np.void]
 
@@ -199,21 +185,6 @@ class NativeLoader:
                 self._closer()
             self._closer = None
 
-    def headers(
-        self,
-        sources: Sequence[Encoded],
-        *,
-        max_pixels: int = MAX_PIXELS,
-        max_bytes: int = MAX_BYTES,
-    ) -> NDArray[np.void]:
-        """Sizes of the images as an `OUTCOME` array, without decoding any."""
-        request = _request(side=1, max_pixels=max_pixels, max_bytes=max_bytes)
-        outcomes = np.zeros(len(sources), dtype=OUTCOME)
-        packed = _Packed(sources)
-        arguments = (len(sources), packed.address, outcomes.ctypes.data)
-        self._call(self._functions.resnext_headers, ctypes.byref(request), *arguments)
-        return outcomes
-
     def load(
         self,
         sources: Sequence[Encoded],
@@ -221,11 +192,7 @@ class NativeLoader:
         *,
         side: int,
         resample: Resample = "bilinear",
-        out: NDArray[np.uint8] | None = None,
-        max_denominator: Literal[1, 2, 4, 8] = 1,
-        oversampling: float = 2.0,
-        max_pixels: int = MAX_PIXELS,
-        max_bytes: int = MAX_BYTES,
+        out: NDArray[np.generic] | None = None,
     ) -> Loaded:
         """Read, decode, cut and resize a batch; never raises for what an image holds.
 
@@ -234,24 +201,17 @@ class NativeLoader:
             cutting: which part of each.
             side: S, height and width of the results.
             resample: how to resize.
-            out: where to write, N x S x S x 3 uint8 in C order; a new array if None.
-            max_denominator: above 1, large images may be decoded at 1/2, 1/4 or 1/8, which is
-                faster and not exact.
-            oversampling: how many decoded pixels per output pixel must remain then, per direction.
-            max_pixels: larger images are refused by their header.
-            max_bytes: larger files are refused.
+            out: where to write, N x S x S x 3 in C order; a new array if None.
 
         Raises:
             UsageError: arguments that do not fit together.
         """
-        request = _request(
-            side=side, max_pixels=max_pixels, max_bytes=max_bytes, resample=_RESAMPLE[resample]
-        )
-        request.max_denominator, request.oversampling = max_denominator, oversampling
+        request = _request(side, resample)
         count = len(sources)
         cuts, indices = _prepare(request, cutting, count)
-        pixels = np.empty((count, side, side, 3), dtype=np.uint8) if out is None else out
-        _check_out(pixels, (count, side, side, 3), np.uint8)
+        shape, kind = (count, side, side, 3), np.float32 if resample == "torch7" else np.uint8
+        pixels = np.empty(shape, dtype=kind) if out is None else out
+        _check_out(pixels, shape, kind)
         outcomes = np.zeros(count, dtype=OUTCOME)
         packed = _Packed(sources)
         arguments = (
@@ -313,7 +273,10 @@ class NativeLoader:
                 self._pool = self._open()
             code = function(self._pool, *arguments)
         if code == -1:
-            raise UsageError("expected a side of 1 to 8192, at most as large as the resized image")
+            raise UsageError(
+                "expected a side of 1 to 8192, at most as large as the resized image, and Torch7's"
+                " filter under its own rule"
+            )
         if code:
             raise RuntimeError("the threads belong to another process")
 
@@ -360,14 +323,12 @@ class _Packed:
         self.address = self._array.ctypes.data
 
 
-def _request(*, side: int, max_pixels: int, max_bytes: int, resample: int = 0) -> _Request:
+def _request(side: int, resample: Resample) -> _Request:
     return _Request(
         purpose=GEOMETRY,
-        max_pixels=max_pixels,
-        max_bytes=max_bytes,
-        oversampling=2.0,
-        max_denominator=1,
-        resample=resample,
+        max_pixels=MAX_PIXELS,
+        max_bytes=MAX_BYTES,
+        resample=_RESAMPLE[resample],
         side=side,
     )
 
@@ -440,7 +401,6 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     signatures: dict[str, tuple[list[Any], Any]] = {
         "resnext_open": ([ctypes.c_int], pointer),
         "resnext_close": ([pointer], None),
-        "resnext_headers": ([pointer, request, count, pointer, pointer], ctypes.c_int),
         "resnext_load": ([pointer, request, count, *[pointer] * 5], ctypes.c_int),
         "resnext_colours": ([pointer, count, count, *[pointer] * 3], ctypes.c_int),
         "resnext_means": ([pointer, count, count, *[pointer] * 2], ctypes.c_int),

@@ -1,4 +1,4 @@
-/* Batches of JPEG files -> one N x S x S x 3 array of bytes, on a pool of threads.
+/* Batches of JPEG files -> one N x S x S x 3 array, of bytes or of floats, on a pool of threads.
  *
  * Per image, in one thread, while its rows are still in cache: read the file, parse its header,
  * refuse what is not for us, draw the crop, decode only the window of the crop, resize row by row,
@@ -14,8 +14,8 @@
  * upsampling, at most one crop, wider than needed since its edge columns lack their neighbours'
  * chroma, at most one skip, from row 0, then reading forward, and destroying the object.
  *
- * All arithmetic on pixels is on integers and all draws use operations that IEEE 754 rounds in one
- * way only (compile with -ffp-contract=off), so every machine and thread count makes the same bytes.
+ * Bytes come from arithmetic on integers; floats and draws from operations that IEEE 754 rounds in
+ * one way only (compile with -ffp-contract=off). So every machine and thread count makes the same.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -43,13 +43,27 @@
 #endif
 
 #if defined(__SSE2__) && !defined(RESNEXT_PORTABLE)
-#include <emmintrin.h>
+#include <immintrin.h>
 #define HAVE_SSE2 1
+#if defined(__x86_64__) && !defined(RESNEXT_WITHOUT_AVX2)
+#define HAVE_AVX2 1 /* in functions of their own, which run where __builtin_cpu_supports says so */
+#define FOR_AVX2 __attribute__((target("avx2")))
+#endif
+#endif
+
+/* Compiled twice, the second time for AVX2, and chosen between when the library is loaded. The
+ * instructions are wider and the results the same: neither version fuses a multiplication with an
+ * addition. Sanitizers are not ready yet when that choice is made. */
+#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    defined(HAVE_AVX2) && !defined(__SANITIZE_ADDRESS__)
+#define ALSO_FOR_AVX2 __attribute__((target_clones("avx2", "default")))
+#else
+#define ALSO_FOR_AVX2
 #endif
 
 #define PUBLIC __attribute__((visibility("default")))
 
-enum { INTERFACE = 2 }; /* raise when a struct, an enum or a function below changes */
+enum { INTERFACE = 3 }; /* raise when a struct, an enum or a function below changes */
 
 /* ---- What the caller passes; see library.py ------------------------------------------------- */
 
@@ -61,8 +75,8 @@ typedef enum {
     TOO_MANY_PIXELS = 4, /* by its header, before decoding */
     TOO_MANY_BYTES = 5,
     TOO_MANY_SCANS = 6, /* progressive beyond reason: each scan is a pass over the whole image */
-    CORRUPT = 7,        /* libjpeg gave up; `code` is its message code */
-    UNREADABLE = 8,     /* `code` is errno; 0: the file ended early, or is no regular file */
+    CORRUPT = 7,        /* libjpeg gave up */
+    UNREADABLE = 8,     /* an error, the file ended early, or it is no regular file */
     BAD_CUT = 9,        /* the given box does not lie in the image */
     NO_MEMORY = 10
 } Status;
@@ -76,10 +90,9 @@ typedef enum {
 } Rule;
 
 typedef enum {
-    BILINEAR = 0, /* Pillow's, with antialias */
-    BICUBIC = 1,  /* Pillow's, with antialias; a = -0.5 */
-    TORCH7 = 2,   /* Torch's image.scale: bicubic without antialias, the corners aligned */
-    NOTHING = 3   /* decode the rows that BILINEAR needs and write none: what a benchmark compares */
+    BILINEAR = 0, /* Pillow's, with antialias: bytes */
+    TORCH7 = 1,   /* Torch's bicubic, without antialias: floats, 1 for white; by its rules only */
+    NOTHING = 2   /* decode the rows that BILINEAR needs, write none: what a benchmark compares */
 } Resample;
 
 /* One encoded image: in memory, or a file, or a part of a file. */
@@ -102,17 +115,12 @@ typedef struct {
 typedef struct {
     int32_t status;
     int32_t warnings; /* how often libjpeg met damage and went on */
-    int32_t width, height;
-    int32_t components;
-    int32_t code;
 } Outcome;
 
 /* What the images of one batch have in common. */
 typedef struct {
     uint64_t seed, epoch, purpose; /* which stream of draws */
     int64_t max_pixels, max_bytes;
-    double oversampling; /* decode at 1/2, 1/4, 1/8 if that leaves so many pixels per output pixel */
-    int32_t max_denominator; /* 1: always decode at full size */
     int32_t rule;
     int32_t resample;
     int32_t side;    /* S */
@@ -164,6 +172,20 @@ typedef struct {
     Buffer exact;       /* double, `taps` */
 } Axis;
 
+/* Which source pixels Torch7 makes an output pixel of: the one at `at`, its neighbour on the left
+ * and two on the right; and how far from the first to the second of those it lies, in [0, 1). */
+typedef struct {
+    int32_t at;
+    float x;
+} Place;
+
+/* The places of all output pixels along one direction, counted from the first that is resized. */
+typedef struct {
+    int64_t origin, count; /* the source pixels that are resized */
+    int64_t begin, end;    /* those of them that are read */
+    Buffer places;
+} Line;
+
 typedef struct {
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -171,23 +193,28 @@ typedef struct {
     jmp_buf escape;
     Status status;
     int32_t warnings;
-    int32_t code;
 } Decoder;
 
 typedef struct {
     Decoder decoder;
+    Buffer file;   /* the encoded image */
+    Buffer window; /* the last few decoded rows, RGBX, as a ring */
+    /* for BILINEAR */
     Axis columns, rows;
-    Buffer file;    /* the encoded image */
-    Buffer window;  /* the last few decoded rows, RGBX, as a ring */
-    Buffer sources; /* pointers to those of them that the next output row needs */
+    Buffer sources; /* pointers to the decoded rows that the next output row needs */
     Buffer blended; /* their weighted sum, one row of int16 in units of 2^-6 */
+    /* for TORCH7 */
+    Line across, down;
+    Buffer floats;  /* one decoded row, RGBX in [0, 1] */
+    Buffer resized; /* the last few rows at the output's width, as a ring; rows to work with */
 } Worker;
 
 static void clear_worker(Worker *worker) {
     Buffer *buffers[] = {&worker->file,          &worker->window,          &worker->sources,
                          &worker->blended,       &worker->columns.firsts,  &worker->columns.weights,
                          &worker->columns.exact, &worker->rows.firsts,     &worker->rows.weights,
-                         &worker->rows.exact};
+                         &worker->rows.exact,    &worker->across.places,   &worker->down.places,
+                         &worker->floats,        &worker->resized};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) let_go(buffers[i]);
 }
 
@@ -233,8 +260,13 @@ typedef struct {
     int64_t width, height;
 } Size;
 
-/* The image resized so that its shorter side is `shorter`, then its central S x S. */
-static Cut central_cut(bool torch7, bool corners_aligned, Size size, int shorter, int side) {
+/* An image resized so that its shorter side is `shorter`, and where its central S x S begins. */
+typedef struct {
+    double width, height;
+    double left, top;
+} Resized;
+
+static Resized resized(bool torch7, Size size, int shorter, int side) {
     double w = (double)size.width, h = (double)size.height;
     double long_over_short = size.width <= size.height ? h / w : w / h;
     double product = (double)shorter * (size.width <= size.height ? h : w);
@@ -244,16 +276,14 @@ static Cut central_cut(bool torch7, bool corners_aligned, Size size, int shorter
     double new_w = size.width <= size.height ? shorter : longer;
     double new_h = size.width <= size.height ? longer : shorter;
     double left = (new_w - side) / 2, top = (new_h - side) / 2;
-    left = torch7 ? ceil(left) : round_even(left);
-    top = torch7 ? ceil(top) : round_even(top);
-    if (!corners_aligned) {
-        double step_x = w / new_w, step_y = h / new_h;
-        return (Cut){left * step_x, top * step_y, side * step_x, side * step_y, 0, 1};
-    }
-    double step_x = new_w > 1 ? (w - 1) / (new_w - 1) : 0;
-    double step_y = new_h > 1 ? (h - 1) / (new_h - 1) : 0;
-    double last = side - 1;
-    return (Cut){left * step_x, top * step_y, 1 + last * step_x, 1 + last * step_y, 0, 1};
+    if (torch7) return (Resized){new_w, new_h, ceil(left), ceil(top)};
+    return (Resized){new_w, new_h, round_even(left), round_even(top)};
+}
+
+static Cut central_cut(bool torch7, Size size, int shorter, int side) {
+    Resized whole = resized(torch7, size, shorter, side);
+    double step_x = (double)size.width / whole.width, step_y = (double)size.height / whole.height;
+    return (Cut){whole.left * step_x, whole.top * step_y, side * step_x, side * step_y, 0, 1};
 }
 
 /* The central box, as near to the image's shape as an aspect of 3/4 to 4/3 comes. */
@@ -293,9 +323,7 @@ static Cut drawn_cut(const Request *request, uint64_t index, Size size) {
             return (Cut){left, top, w, h, mirrored, 0};
         }
     }
-    bool aligned = request->resample == TORCH7;
-    Cut cut = torch7 ? central_cut(true, aligned, size, request->side, request->side)
-                     : clipped_cut(size);
+    Cut cut = torch7 ? central_cut(true, size, request->side, request->side) : clipped_cut(size);
     cut.mirrored = mirrored;
     return cut;
 }
@@ -308,32 +336,16 @@ static Cut choose_cut(const Request *request, uint64_t index, Cut given, Size si
     case CENTRAL_TORCHVISION:
     case CENTRAL_TORCH7: break;
     }
-    return central_cut(request->rule == CENTRAL_TORCH7, request->resample == TORCH7, size,
-                       request->resize, request->side);
+    return central_cut(request->rule == CENTRAL_TORCH7, size, request->resize, request->side);
 }
 
-/* ---- Resampling ----------------------------------------------------------------------------- */
+/* ---- Resampling with antialias --------------------------------------------------------------- */
 
 enum { WEIGHT_BITS = 14, BLENDED_BITS = 6 };
 
-static double triangle(double x) {
-    x = fabs(x);
-    return x < 1 ? 1 - x : 0;
-}
-
-static double cubic(double x) {
-    const double a = -0.5;
-    x = fabs(x);
-    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-    if (x < 2) return ((x - 5) * x + 8) * x * a - 4 * a;
-    return 0;
-}
-
 /* The weights of one output in `exact`; returns how many, and the first's place in `first`. */
-static int antialiased(double *exact, bool bicubic, double centre, double stretch, int64_t length,
-                       int *first) {
-    double support = (bicubic ? 2 : 1) * stretch;
-    int64_t begin = (int64_t)(centre - support + 0.5), end = (int64_t)(centre + support + 0.5);
+static int triangle(double *exact, double centre, double stretch, int64_t length, int *first) {
+    int64_t begin = (int64_t)(centre - stretch + 0.5), end = (int64_t)(centre + stretch + 0.5);
     if (begin < 0) begin = 0;
     if (end > length) end = length;
     if (begin > length - 1) begin = length - 1;
@@ -341,36 +353,13 @@ static int antialiased(double *exact, bool bicubic, double centre, double stretc
     int count = (int)(end - begin);
     double sum = 0, shrink = 1 / stretch;
     for (int k = 0; k < count; k++) {
-        double distance = ((double)(begin + k) - centre + 0.5) * shrink;
-        exact[k] = bicubic ? cubic(distance) : triangle(distance);
+        double distance = fabs(((double)(begin + k) - centre + 0.5) * shrink);
+        exact[k] = distance < 1 ? 1 - distance : 0;
         sum += exact[k];
     }
     double share = 1 / sum;
     for (int k = 0; k < count; k++) exact[k] = sum > 0 ? exact[k] * share : 1.0 / count;
     *first = (int)begin;
-    return count;
-}
-
-/* Catmull-Rom between neighbours; Torch continues the line of the last two pixels at an edge. */
-static int torch7_weights(double *exact, double position, int64_t length, int *first) {
-    int64_t at = (int64_t)position;
-    if (at >= length - 1) {
-        *first = (int)(length - 1);
-        exact[0] = 1;
-        return 1;
-    }
-    double x = position - (double)at, square = x * x, cube = square * x;
-    double before = -0.5 * x + square - 0.5 * cube, here = 1 - 2.5 * square + 1.5 * cube;
-    double next = 0.5 * x + 2 * square - 1.5 * cube, after = 0.5 * (cube - square);
-    bool has_before = at > 0, has_after = at + 2 < length;
-    if (!has_before) here += 2 * before, next -= before;
-    if (!has_after) next += 2 * after, here -= after;
-    int count = 0;
-    if (has_before) exact[count++] = before;
-    exact[count++] = here;
-    exact[count++] = next;
-    if (has_after) exact[count++] = after;
-    *first = (int)(at - has_before);
     return count;
 }
 
@@ -385,11 +374,10 @@ static void to_units(const double *exact, int count, int16_t *units) {
 }
 
 /* `length` source pixels, of which `extent` from `start` on become `side` output pixels. */
-static bool build_axis(Axis *axis, Resample resample, double start, double extent, int64_t length,
-                       int side, bool mirrored) {
-    double step = resample == TORCH7 ? (side > 1 ? (extent - 1) / (side - 1) : 0) : extent / side;
-    double stretch = step > 1 ? step : 1;
-    double reach = resample == TORCH7 ? 4 : 2 * ceil((resample == BICUBIC ? 2 : 1) * stretch) + 2;
+static bool build_axis(Axis *axis, double start, double extent, int64_t length, int side,
+                       bool mirrored) {
+    double step = extent / side, stretch = step > 1 ? step : 1;
+    double reach = 2 * ceil(stretch) + 2;
     int taps = (int)(reach < (double)length ? reach : (double)length);
     taps += taps & 1;
     int32_t *firsts = reserve(&axis->firsts, sizeof *firsts * (size_t)side);
@@ -401,10 +389,7 @@ static bool build_axis(Axis *axis, Resample resample, double start, double exten
     int most = 0;
     for (int i = 0; i < side; i++) {
         int first = 0, at = mirrored ? side - 1 - i : i;
-        int count = resample == TORCH7
-                        ? torch7_weights(exact, start + i * step, length, &first)
-                        : antialiased(exact, resample == BICUBIC, start + (i + 0.5) * step, stretch,
-                                      length, &first);
+        int count = triangle(exact, start + (i + 0.5) * step, stretch, length, &first);
         to_units(exact, count, weights + (size_t)at * (size_t)taps);
         firsts[at] = first;
         if (first < axis->begin) axis->begin = first;
@@ -419,13 +404,51 @@ static bool build_axis(Axis *axis, Resample resample, double start, double exten
     return true;
 }
 
-/* Four spare pixels behind every row: the loops below read and write whole vectors. */
-enum { SPARE = 4 };
+/* Spare pixels behind every row: the loops below read and write whole vectors. */
+enum { SPARE = 8 };
+
+#ifdef HAVE_AVX2
+/* As blend_rows; the halves of a vector are 16 values apart until they are stored. */
+FOR_AVX2 static void blend_rows_avx2(const uint8_t *const *rows, const int16_t *weights, int taps,
+                                     int values, int16_t *restrict blended) {
+    const int shift = WEIGHT_BITS - BLENDED_BITS;
+    const __m256i zero = _mm256_setzero_si256(), rounding = _mm256_set1_epi32(1 << (shift - 1));
+    for (int i = 0; i < values; i += 32) {
+        __m256i a = rounding, b = rounding, c = rounding, d = rounding;
+        for (int t = 0; t < taps; t += 2) {
+            int32_t pair;
+            memcpy(&pair, weights + t, sizeof pair);
+            __m256i weight = _mm256_set1_epi32(pair);
+            __m256i upper = _mm256_loadu_si256((const __m256i *)(rows[t] + i));
+            __m256i lower = _mm256_loadu_si256((const __m256i *)(rows[t + 1] + i));
+            __m256i left = _mm256_unpacklo_epi8(upper, lower);
+            __m256i right = _mm256_unpackhi_epi8(upper, lower);
+            a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_unpacklo_epi8(left, zero), weight));
+            b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_unpackhi_epi8(left, zero), weight));
+            c = _mm256_add_epi32(c, _mm256_madd_epi16(_mm256_unpacklo_epi8(right, zero), weight));
+            d = _mm256_add_epi32(d, _mm256_madd_epi16(_mm256_unpackhi_epi8(right, zero), weight));
+        }
+        a = _mm256_srai_epi32(a, shift), b = _mm256_srai_epi32(b, shift);
+        c = _mm256_srai_epi32(c, shift), d = _mm256_srai_epi32(d, shift);
+        __m256i even = _mm256_packs_epi32(a, b), odd = _mm256_packs_epi32(c, d);
+        __m256i first = _mm256_permute2x128_si256(even, odd, 0x20);
+        __m256i second = _mm256_permute2x128_si256(even, odd, 0x31);
+        _mm256_storeu_si256((__m256i *)(blended + i), first);
+        _mm256_storeu_si256((__m256i *)(blended + i + 16), second);
+    }
+}
+#endif
 
 /* `values` weighted sums over `taps` rows, in units of 2^-6. */
 static void blend_rows(const uint8_t *const *rows, const int16_t *weights, int taps, int values,
                        int16_t *restrict blended) {
     const int shift = WEIGHT_BITS - BLENDED_BITS, half = 1 << (shift - 1);
+#ifdef HAVE_AVX2
+    if (__builtin_cpu_supports("avx2")) {
+        blend_rows_avx2(rows, weights, taps, values, blended);
+        return;
+    }
+#endif
 #ifdef HAVE_SSE2
     const __m128i zero = _mm_setzero_si128(), rounding = _mm_set1_epi32(half);
     for (int i = 0; i < values; i += 16) {
@@ -486,6 +509,7 @@ static inline void blend_columns(const int16_t *blended, const int32_t *firsts,
     }
 }
 
+ALSO_FOR_AVX2
 static void finish_row(const int16_t *blended, const Axis *columns, int side, uint8_t *out) {
     const int32_t *firsts = columns->firsts.data;
     const int16_t *weights = columns->weights.data;
@@ -497,6 +521,92 @@ static void finish_row(const int16_t *blended, const Axis *columns, int side, ui
     }
 }
 
+/* ---- Resampling as Torch7 does it: data/torch7.py, operation by operation -------------------- */
+
+/* Of output pixel `i` out of `length`. Positions are floats, as in Torch: in double precision some
+ * would land on the other side of a pixel. */
+static Place torch7_place(int64_t i, int64_t length, int64_t count) {
+    float step = (float)(count - 1) / (float)(length > 1 ? length - 1 : 1);
+    float position = (float)i * step;
+    int64_t at = (int64_t)position;
+    /* The last output pixel is the last source pixel; with x = 0 the others have no part in it. */
+    if (i == length - 1 || at >= count - 1) return (Place){(int32_t)(count - 1), 0};
+    return (Place){(int32_t)at, position - (float)at};
+}
+
+/* `count` pixels from `origin` on are resized to `length`, of which `side` from `left` on stay. */
+static bool build_line(Line *line, int64_t origin, int64_t count, int64_t length, int64_t left,
+                       int side, bool mirrored) {
+    Place *places = reserve(&line->places, sizeof *places * (size_t)side);
+    if (places == NULL) return false;
+    for (int i = 0; i < side; i++)
+        places[mirrored ? side - 1 - i : i] = torch7_place(left + i, length, count);
+    int64_t first = places[mirrored ? side - 1 : 0].at, last = places[mirrored ? 0 : side - 1].at;
+    line->origin = origin, line->count = count;
+    line->begin = first > 0 ? first - 1 : 0;
+    line->end = last + 3 < count ? last + 3 : count;
+    return true;
+}
+
+/* Catmull-Rom between p1 and p2; the outermost product and sum in double, as C promotes them. */
+static inline void interpolate(const float *p0, const float *p1, const float *p2, const float *p3,
+                               float x, int values, float *restrict out) {
+    const double half = 0.5 * (double)x;
+    for (int i = 0; i < values; i++) {
+        float a1 = p2[i] - p0[i];
+        float a2 = 2 * p0[i] - 5 * p1[i] + 4 * p2[i] - p3[i];
+        float a3 = 3 * (p1[i] - p2[i]) + p3[i] - p0[i];
+        float inner = a1 + x * (a2 + x * a3);
+        out[i] = (float)((double)p1[i] + half * (double)inner);
+    }
+}
+
+/* The pixel beyond an edge, on the line through the two outermost. */
+static void extrapolate(const float *edge, const float *inner, int values, float *restrict out) {
+    for (int i = 0; i < values; i++) out[i] = 2 * edge[i] - inner[i];
+}
+
+/* The pixels that `across` reads, with one more on the left and two on the right. */
+ALSO_FOR_AVX2
+static void to_floats(const uint8_t *pixels, const Line *across, float *floats) {
+    int64_t read = across->end - across->begin;
+    float *first = floats + 4, *last = floats + 4 * read;
+    for (int64_t i = 0; i < 4 * read; i++) first[i] = (float)pixels[i] / 255.0F;
+    if (across->count < 2) return;
+    if (across->begin == 0) extrapolate(first, first + 4, 4, floats);
+    if (across->end == across->count) extrapolate(last, last - 4, 4, last + 4);
+}
+
+ALSO_FOR_AVX2
+static void resize_row(const float *floats, const Line *across, int side, float *out) {
+    const Place *places = across->places.data;
+    for (int i = 0; i < side; i++) {
+        const float *p0 = floats + 4 * (places[i].at - across->begin);
+        interpolate(p0, p0 + 4, p0 + 8, p0 + 12, places[i].x, 4, out + 4 * i);
+    }
+}
+
+/* One output row, RGBX, of the four rows around its place. */
+ALSO_FOR_AVX2
+static void resize_column(float *const ring[4], Place place, int64_t count, int values,
+                          float *beyond, float *out) {
+    const float *p1 = ring[place.at % 4];
+    const float *p2 = place.at + 1 < count ? ring[(place.at + 1) % 4] : p1;
+    const float *p0 = beyond, *p3 = beyond;
+    if (place.at > 0)
+        p0 = ring[(place.at - 1) % 4];
+    else
+        extrapolate(p1, p2, values, beyond);
+    if (place.at + 2 < count) {
+        p3 = ring[(place.at + 2) % 4];
+    } else {
+        beyond += values;
+        extrapolate(p2, p1, values, beyond);
+        p3 = beyond;
+    }
+    interpolate(p0, p1, p2, p3, place.x, values, out);
+}
+
 /* ---- Decoding ------------------------------------------------------------------------------- */
 
 enum { MAX_SCANS = 100, CHROMA_MARGIN = 16 };
@@ -504,10 +614,10 @@ enum { MAX_SCANS = 100, CHROMA_MARGIN = 16 };
 /* Instead of ending the program, which is what libjpeg does by itself. */
 static void give_up(j_common_ptr common) {
     Decoder *decoder = common->client_data;
-    decoder->code = common->err->msg_code;
-    decoder->status = decoder->code == JERR_OUT_OF_MEMORY    ? NO_MEMORY
-                      : decoder->code == JERR_BAD_PRECISION ? COLOURS
-                                                            : CORRUPT;
+    int code = common->err->msg_code;
+    decoder->status = code == JERR_OUT_OF_MEMORY    ? NO_MEMORY
+                      : code == JERR_BAD_PRECISION ? COLOURS
+                                                   : CORRUPT;
     longjmp(decoder->escape, 1);
 }
 
@@ -533,7 +643,7 @@ typedef struct {
     int64_t size;
     uint64_t index;
     Cut *cut;
-    uint8_t *pixels;
+    void *pixels;
     Outcome *outcome;
 } Job;
 
@@ -541,9 +651,6 @@ static Status read_header(Worker *worker, Job *job) {
     struct jpeg_decompress_struct *jpeg = &worker->decoder.jpeg;
     jpeg_mem_src(jpeg, (unsigned char *)job->bytes, (unsigned long)job->size);
     jpeg_read_header(jpeg, TRUE);
-    job->outcome->width = (int32_t)jpeg->image_width;
-    job->outcome->height = (int32_t)jpeg->image_height;
-    job->outcome->components = jpeg->num_components;
     if ((jpeg->num_components != 1 && jpeg->num_components != 3) || jpeg->data_precision != 8)
         return COLOURS;
     if ((int64_t)jpeg->image_width * jpeg->image_height > job->request->max_pixels)
@@ -551,17 +658,16 @@ static Status read_header(Worker *worker, Job *job) {
     return OK;
 }
 
-/* A box, and the part of the image that the filter may see, at the size that is decoded. */
+/* A box, and the part of the image that the filter may see. */
 typedef struct {
     double start, extent; /* of the box, counted from `begin` */
     int64_t begin, length;
 } Span;
 
-static Span visible(double start, double extent, bool beyond, int denominator, int64_t decoded) {
-    start /= denominator, extent /= denominator;
+static Span visible(double start, double extent, bool beyond, int64_t size) {
     int64_t begin = beyond ? 0 : (int64_t)floor(start);
-    int64_t end = beyond ? decoded : (int64_t)ceil(start + extent);
-    if (end > decoded) end = decoded;
+    int64_t end = beyond ? size : (int64_t)ceil(start + extent);
+    if (end > size) end = size;
     if (begin > end - 1) begin = end - 1;
     return (Span){start - (double)begin, extent, begin, end - begin};
 }
@@ -571,19 +677,6 @@ static bool fits(const Cut *cut, Size size) {
     double w = (double)size.width * (1 + 1e-9), h = (double)size.height * (1 + 1e-9);
     return cut->x >= 0 && cut->y >= 0 && cut->width > 0 && cut->height > 0 && cut->x < w &&
            cut->y < h && cut->x + cut->width <= w && cut->y + cut->height <= h;
-}
-
-/* The largest of 1, 2, 4, 8 by which decoding may shrink the image; others have no fast path. */
-static int denominator_for(const struct jpeg_decompress_struct *jpeg, const Request *request,
-                           const Cut *cut) {
-    /* Cropping, shrinking and chroma sampled 4:1 at once go wrong before libjpeg-turbo 3. */
-    if (jpeg->max_h_samp_factor > 2 || jpeg->max_v_samp_factor > 2) return 1;
-    double wanted = request->oversampling * request->side;
-    int denominator = 1;
-    while (2 * denominator <= request->max_denominator && 2 * denominator <= 8 &&
-           cut->width >= 2 * denominator * wanted && cut->height >= 2 * denominator * wanted)
-        denominator *= 2;
-    return denominator;
 }
 
 /* Leave out the columns that nothing needs; returns where the decoded rows start in the image. */
@@ -597,43 +690,129 @@ static int64_t crop_columns(struct jpeg_decompress_struct *jpeg, int64_t begin, 
     return offset;
 }
 
-static Status resize_rows(Worker *worker, Job *job, int64_t top, int64_t left) {
+/* libjpeg writes rows that start at a multiple of 16 or 32 bytes past the cache, and reading them
+ * back costs as much as the resize; so no row does. */
+enum { SKEW = 8 };
+
+static size_t stride_of(const struct jpeg_decompress_struct *jpeg) {
+    return (((size_t)jpeg->output_width + SPARE) * 4 + 31) / 32 * 32;
+}
+
+static bool skip_rows(struct jpeg_decompress_struct *jpeg, int64_t count) {
+    return count == 0 || jpeg_skip_scanlines(jpeg, (JDIMENSION)count) == (JDIMENSION)count;
+}
+
+static bool read_row(struct jpeg_decompress_struct *jpeg, uint8_t *row) {
+    return jpeg_read_scanlines(jpeg, &row, 1) == 1;
+}
+
+static Status make_bytes(Worker *worker, Job *job, int64_t top, int64_t left) {
     struct jpeg_decompress_struct *jpeg = &worker->decoder.jpeg;
     const Axis *rows = &worker->rows, *columns = &worker->columns;
     const int32_t *firsts = rows->firsts.data;
     const int16_t *weights = rows->weights.data;
     int side = job->request->side, taps = rows->taps;
-    /* libjpeg writes rows that start at a multiple of 16 or 32 bytes past the cache, and reading
-     * them back costs as much as the resize; so no row does. */
-    const size_t skew = 8;
-    size_t stride = (((size_t)jpeg->output_width + SPARE) * 4 + 31) / 32 * 32;
+    size_t stride = stride_of(jpeg);
     size_t blended_pixels = (size_t)(columns->end + columns->taps + SPARE);
-    uint8_t *window = reserve(&worker->window, stride * (size_t)taps + skew);
+    uint8_t *window = reserve(&worker->window, stride * (size_t)taps + SKEW);
     const uint8_t **sources = reserve(&worker->sources, sizeof *sources * (size_t)taps);
     int16_t *blended = reserve(&worker->blended, sizeof *blended * 4 * blended_pixels);
     if (window == NULL || sources == NULL || blended == NULL) return NO_MEMORY;
     /* Spare pixels are multiplied by 0 or overwritten; they must only not be undefined. */
-    memset(window, 0, stride * (size_t)taps + skew);
-    window += skew;
+    memset(window, 0, stride * (size_t)taps + SKEW);
+    window += SKEW;
     memset(blended, 0, sizeof *blended * 4 * blended_pixels);
 
-    if (top > 0 && jpeg_skip_scanlines(jpeg, (JDIMENSION)top) != (JDIMENSION)top) return CORRUPT;
+    if (!skip_rows(jpeg, top)) return CORRUPT;
     int have = rows->begin; /* rows up to this one have been decoded */
     int needed_pixels = columns->end - columns->begin;
     for (int y = 0; y < side; y++) {
         int first = firsts[y], last = first + taps < rows->end ? first + taps : rows->end;
-        for (; have < last; have++) {
-            JSAMPROW row = window + stride * (size_t)(have % taps);
-            if (jpeg_read_scanlines(jpeg, &row, 1) != 1) return CORRUPT;
-        }
+        for (; have < last; have++)
+            if (!read_row(jpeg, window + stride * (size_t)(have % taps))) return CORRUPT;
         if (job->request->resample == NOTHING) continue;
         for (int t = 0; t < taps; t++) /* beyond the last row: any row, its weight is 0 */
             sources[t] = window + stride * (size_t)((first + t) % taps) + 4 * left;
         blend_rows(sources, weights + (size_t)y * (size_t)taps, taps, 4 * needed_pixels,
                    blended + 4 * columns->begin);
-        finish_row(blended, columns, side, job->pixels + (size_t)y * (size_t)side * 3);
+        finish_row(blended, columns, side, (uint8_t *)job->pixels + (size_t)y * (size_t)side * 3);
     }
     return OK;
+}
+
+static Status bilinear(Worker *worker, Job *job, Size size) {
+    const Cut *cut = job->cut;
+    int side = job->request->side;
+    Span x = visible(cut->x, cut->width, cut->beyond, size.width);
+    Span y = visible(cut->y, cut->height, cut->beyond, size.height);
+    if (!build_axis(&worker->columns, x.start, x.extent, x.length, side, cut->mirrored) ||
+        !build_axis(&worker->rows, y.start, y.extent, y.length, side, false))
+        return NO_MEMORY;
+    int64_t needed = x.begin + worker->columns.begin;
+    int64_t offset = crop_columns(&worker->decoder.jpeg, needed, x.begin + worker->columns.end);
+    return make_bytes(worker, job, y.begin + worker->rows.begin, needed - offset);
+}
+
+/* RGBX -> RGB. */
+static void pack(const float *row, int side, float *restrict out) {
+    for (int i = 0; i < side; i++)
+        for (int channel = 0; channel < 3; channel++) out[3 * i + channel] = row[4 * i + channel];
+}
+
+static Status make_floats(Worker *worker, Job *job, int64_t left) {
+    struct jpeg_decompress_struct *jpeg = &worker->decoder.jpeg;
+    const Line *across = &worker->across, *down = &worker->down;
+    const Place *places = down->places.data;
+    int side = job->request->side, values = 4 * side;
+    size_t row_bytes = stride_of(jpeg) + SKEW;
+    size_t floats_bytes = sizeof(float) * 4 * (size_t)(across->end - across->begin + 3);
+    uint8_t *row = reserve(&worker->window, row_bytes);
+    float *floats = reserve(&worker->floats, floats_bytes);
+    float *ring = reserve(&worker->resized, sizeof *ring * (size_t)values * 7);
+    if (row == NULL || floats == NULL || ring == NULL) return NO_MEMORY;
+    float *rows[] = {ring, ring + values, ring + 2 * values, ring + 3 * values};
+    float *beyond = ring + 4 * values, *made = ring + 6 * values;
+    memset(floats, 0, floats_bytes); /* pixels that x = 0 leaves out must only not be undefined */
+    row += SKEW;
+
+    if (!skip_rows(jpeg, down->origin + down->begin)) return CORRUPT;
+    int64_t have = down->begin; /* rows up to this one have been decoded */
+    for (int y = 0; y < side; y++) {
+        Place place = places[y];
+        int64_t end = place.at + 3 < down->count ? place.at + 3 : down->count;
+        for (; have < end; have++) {
+            if (!read_row(jpeg, row)) return CORRUPT;
+            if (have < place.at - 1) continue; /* between two output rows: neither sees it */
+            to_floats(row + 4 * left, across, floats);
+            resize_row(floats, across, side, rows[have % 4]);
+        }
+        resize_column(rows, place, down->count, values, beyond, made);
+        pack(made, side, (float *)job->pixels + (size_t)y * (size_t)side * 3);
+    }
+    return OK;
+}
+
+static Status torch7(Worker *worker, Job *job, Size size) {
+    const Request *request = job->request;
+    const Cut *cut = job->cut;
+    Line *across = &worker->across, *down = &worker->down;
+    int side = request->side, shorter = request->rule == CENTRAL_TORCH7 ? request->resize : side;
+    bool room;
+    if (cut->beyond) { /* the whole is resized, and its centre kept */
+        Resized whole = resized(true, size, shorter, side);
+        room = build_line(across, 0, size.width, (int64_t)whole.width, (int64_t)whole.left, side,
+                          cut->mirrored) &&
+               build_line(down, 0, size.height, (int64_t)whole.height, (int64_t)whole.top, side,
+                          false);
+    } else {
+        room = build_line(across, (int64_t)cut->x, (int64_t)cut->width, side, 0, side,
+                          cut->mirrored) &&
+               build_line(down, (int64_t)cut->y, (int64_t)cut->height, side, 0, side, false);
+    }
+    if (!room) return NO_MEMORY;
+    int64_t needed = across->origin + across->begin;
+    int64_t offset = crop_columns(&worker->decoder.jpeg, needed, across->origin + across->end);
+    return make_floats(worker, job, needed - offset);
 }
 
 static Status decode(Worker *worker, Job *job) {
@@ -643,25 +822,10 @@ static Status decode(Worker *worker, Job *job) {
     if (status != OK) return status;
     Size size = {jpeg->image_width, jpeg->image_height};
     *job->cut = choose_cut(request, job->index, *job->cut, size);
-    const Cut *cut = job->cut;
-    if (!fits(cut, size)) return BAD_CUT;
-
-    int denominator = denominator_for(jpeg, request, cut);
-    jpeg->scale_num = 1;
-    jpeg->scale_denom = (unsigned)denominator;
-    jpeg->out_color_space = JCS_EXT_RGBX; /* four bytes a pixel suit vectors of four */
+    if (!fits(job->cut, size)) return BAD_CUT;
+    jpeg->out_color_space = JCS_EXT_RGBX; /* four values a pixel suit vectors of four */
     jpeg_start_decompress(jpeg);
-
-    Span x = visible(cut->x, cut->width, cut->beyond, denominator, jpeg->output_width);
-    Span y = visible(cut->y, cut->height, cut->beyond, denominator, jpeg->output_height);
-    if (!build_axis(&worker->columns, (Resample)request->resample, x.start, x.extent, x.length,
-                    request->side, cut->mirrored) ||
-        !build_axis(&worker->rows, (Resample)request->resample, y.start, y.extent, y.length,
-                    request->side, false))
-        return NO_MEMORY;
-    int64_t needed = x.begin + worker->columns.begin;
-    int64_t offset = crop_columns(jpeg, needed, x.begin + worker->columns.end);
-    return resize_rows(worker, job, y.begin + worker->rows.begin, needed - offset);
+    return request->resample == TORCH7 ? torch7(worker, job, size) : bilinear(worker, job, size);
 }
 
 typedef Status Step(Worker *worker, Job *job);
@@ -684,23 +848,16 @@ static void guarded(Worker *worker, Step *step, Job *job) {
     jpeg_destroy_decompress(&decoder->jpeg);
     job->outcome->status = decoder->status;
     job->outcome->warnings = decoder->warnings;
-    job->outcome->code = decoder->code;
 }
 
 /* ---- Reading -------------------------------------------------------------------------------- */
 
-static Status unreadable(Outcome *outcome, int code) {
-    outcome->code = code;
-    return UNREADABLE;
-}
-
 /* Exactly `size` bytes from `offset` on. */
-static Status read_part(int file, int64_t offset, int64_t size, uint8_t *into, Outcome *outcome) {
+static Status read_part(int file, int64_t offset, int64_t size, uint8_t *into) {
     while (size > 0) {
         ssize_t got = pread(file, into, (size_t)size, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return unreadable(outcome, errno);
-        if (got == 0) return unreadable(outcome, 0);
+        if (got <= 0) return UNREADABLE;
         into += got, offset += got, size -= got;
     }
     return OK;
@@ -710,8 +867,7 @@ static Status read_open(Worker *worker, Job *job, const Source *source, int file
     int64_t size = source->size;
     if (size < 0) {
         struct stat about;
-        if (fstat(file, &about) != 0) return unreadable(job->outcome, errno);
-        if (!S_ISREG(about.st_mode)) return unreadable(job->outcome, 0);
+        if (fstat(file, &about) != 0 || !S_ISREG(about.st_mode)) return UNREADABLE;
         size = (int64_t)about.st_size - source->offset;
     }
     if (size <= 0) return EMPTY;
@@ -720,7 +876,7 @@ static Status read_open(Worker *worker, Job *job, const Source *source, int file
     if (into == NULL) return NO_MEMORY;
     job->bytes = into;
     job->size = size;
-    return read_part(file, source->offset, size, into, job->outcome);
+    return read_part(file, source->offset, size, into);
 }
 
 static Status fetch(Worker *worker, Job *job, const Source *source) {
@@ -732,7 +888,7 @@ static Status fetch(Worker *worker, Job *job, const Source *source) {
     if (source->bytes == NULL) {
         /* Without O_NONBLOCK, opening a named pipe would wait for its other end. */
         int file = open(source->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (file < 0) return unreadable(job->outcome, errno);
+        if (file < 0) return UNREADABLE;
         Status status = read_open(worker, job, source, file);
         close(file);
         return status;
@@ -755,18 +911,54 @@ static inline __m128i load_pixel(const uint8_t *pixel) {
     memcpy(&bytes, pixel, sizeof bytes);
     return _mm_cvtsi32_si128(bytes);
 }
+
+/* rrrr gggg bbbb of four pixels, and the four bytes behind each. */
+static inline __m128i load_four(const uint8_t *pixels) {
+    __m128i one = _mm_unpacklo_epi8(load_pixel(pixels), load_pixel(pixels + 3));
+    __m128i two = _mm_unpacklo_epi8(load_pixel(pixels + 6), load_pixel(pixels + 9));
+    return _mm_unpacklo_epi16(one, two);
+}
+#endif
+
+#ifdef HAVE_AVX2
+FOR_AVX2 static inline __m256 eight_floats(__m128i bytes) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+}
+
+/* As map_colours, as far as whole vectors go; returns how far that is. */
+FOR_AVX2 static int64_t map_colours_avx2(const uint8_t *pixels, int64_t area, const float map[12],
+                                         float *planes) {
+    int64_t at = 0;
+    for (; at + 8 < area; at += 8, pixels += 24) {
+        __m128i first = load_four(pixels), second = load_four(pixels + 12);
+        __m128i red_green = _mm_unpacklo_epi32(first, second);
+        __m256 r = eight_floats(red_green), g = eight_floats(_mm_srli_si128(red_green, 8));
+        __m256 b = eight_floats(_mm_unpackhi_epi32(first, second));
+        for (int channel = 0; channel < 3; channel++) {
+            const float *row = map + 4 * channel;
+            __m256 sum = _mm256_mul_ps(_mm256_set1_ps(row[0]), r);
+            sum = _mm256_add_ps(sum, _mm256_mul_ps(_mm256_set1_ps(row[1]), g));
+            sum = _mm256_add_ps(sum, _mm256_mul_ps(_mm256_set1_ps(row[2]), b));
+            sum = _mm256_add_ps(sum, _mm256_set1_ps(row[3]));
+            _mm256_storeu_ps(planes + channel * area + at, sum);
+        }
+    }
+    return at;
+}
 #endif
 
 /* y = A x + b per pixel, x of bytes, [A | b] in `map`; three planes come out. */
 static void map_colours(const uint8_t *pixels, int64_t area, const float map[12], float *planes) {
     int64_t at = 0;
+    /* Each pixel is read with the byte behind it, so the last one is left to the last loop. */
+#ifdef HAVE_AVX2
+    if (__builtin_cpu_supports("avx2")) at = map_colours_avx2(pixels, area, map, planes);
+    pixels += 3 * at;
+#endif
 #ifdef HAVE_SSE2
     const __m128i zero = _mm_setzero_si128();
-    /* Each pixel is read with the byte behind it, so the last one is left to the loop below. */
     for (; at + 4 < area; at += 4, pixels += 12) {
-        __m128i one = _mm_unpacklo_epi8(load_pixel(pixels), load_pixel(pixels + 3));
-        __m128i two = _mm_unpacklo_epi8(load_pixel(pixels + 6), load_pixel(pixels + 9));
-        __m128i four = _mm_unpacklo_epi16(one, two); /* rrrr gggg bbbb and four others */
+        __m128i four = load_four(pixels);
         __m128i red_green = _mm_unpacklo_epi8(four, zero);
         __m128 r = _mm_cvtepi32_ps(_mm_unpacklo_epi16(red_green, zero));
         __m128 g = _mm_cvtepi32_ps(_mm_unpackhi_epi16(red_green, zero));
@@ -789,6 +981,7 @@ static void map_colours(const uint8_t *pixels, int64_t area, const float map[12]
 }
 
 /* Integers are added up, so the means are exact up to their last rounding. */
+ALSO_FOR_AVX2
 static void average_colours(const uint8_t *pixels, int64_t area, float means[3]) {
     uint64_t sums[3] = {0};
     int64_t at = 0;
@@ -831,11 +1024,10 @@ struct Batch {
     atomic_llong next; /* the first image that no thread has taken yet */
     /* for load_image */
     const Request *request;
-    Step *step;
     const Source *sources;
     const uint64_t *indices; /* of the draws */
     Cut *cuts;
-    uint8_t *pixels;
+    char *pixels;
     Outcome *outcomes;
     /* for colour_image and average_image */
     const uint8_t *images;
@@ -844,22 +1036,27 @@ struct Batch {
     float *planes, *means;
 };
 
+/* Bytes of an output image. */
+static size_t image_size(const Request *request) {
+    size_t values = (size_t)request->side * (size_t)request->side * 3;
+    return request->resample == TORCH7 ? values * sizeof(float) : values;
+}
+
 static void load_image(Worker *worker, const Batch *batch, int64_t at) {
-    Cut unused = {0};
-    size_t image = (size_t)batch->request->side * (size_t)batch->request->side * 3;
+    size_t image = image_size(batch->request);
     Job job = {
         .request = batch->request,
-        .index = batch->indices == NULL ? 0 : batch->indices[at],
-        .cut = batch->cuts == NULL ? &unused : &batch->cuts[at],
-        .pixels = batch->pixels == NULL ? NULL : batch->pixels + image * (size_t)at,
+        .index = batch->indices[at],
+        .cut = &batch->cuts[at],
+        .pixels = batch->pixels + image * (size_t)at,
         .outcome = &batch->outcomes[at],
     };
     *job.outcome = (Outcome){0};
     Status status = fetch(worker, &job, &batch->sources[at]);
     if (status == OK) status = recognise(&job);
     job.outcome->status = (int32_t)status;
-    if (status == OK) guarded(worker, batch->step, &job);
-    if (job.outcome->status != OK && job.pixels != NULL) memset(job.pixels, 0, image);
+    if (status == OK) guarded(worker, decode, &job);
+    if (job.outcome->status != OK) memset(job.pixels, 0, image);
     trim(&worker->file);
     trim(&worker->window);
 }
@@ -950,9 +1147,11 @@ static int run_batch(Pool *pool, Batch *batch) {
 }
 
 static bool valid(const Request *request) {
+    bool by_torch7 = request->rule == TRAIN_TORCH7 || request->rule == CENTRAL_TORCH7;
+    if (request->resample == TORCH7 && !by_torch7) return false;
     return request->side >= 1 && request->side <= 8192 && request->rule >= GIVEN &&
            request->rule <= CENTRAL_TORCH7 && request->resample >= BILINEAR &&
-           request->resample <= NOTHING && request->oversampling >= 1 &&
+           request->resample <= NOTHING &&
            (request->rule < CENTRAL_TORCHVISION || request->resize >= request->side) &&
            request->resize <= 65535;
 }
@@ -1018,31 +1217,16 @@ PUBLIC void resnext_close(Pool *pool) {
     free(pool);
 }
 
-/* Sizes and kinds, by the headers alone.
- * Returns 0, or -1: arguments that make no sense, or -2: the pool belongs to another process. */
-PUBLIC int resnext_headers(Pool *pool, const Request *request, int64_t count, const Source *sources,
-                           Outcome *outcomes) {
-    if (!valid(request) || count < 0) return -1;
-    Batch batch = {.each = load_image,
-                   .count = count,
-                   .threads = request->threads,
-                   .request = request,
-                   .step = read_header,
-                   .sources = sources,
-                   .outcomes = outcomes};
-    return run_batch(pool, &batch);
-}
-
 /* `cuts` holds the boxes under the rule GIVEN and receives them under the others; `indices` names
- * the images to the draws and may be NULL without draws. Returns as resnext_headers. */
+ * the images to the draws.
+ * Returns 0, or -1: arguments that make no sense, or -2: the pool belongs to another process. */
 PUBLIC int resnext_load(Pool *pool, const Request *request, int64_t count, const Source *sources,
-                        const uint64_t *indices, Cut *cuts, uint8_t *pixels, Outcome *outcomes) {
+                        const uint64_t *indices, Cut *cuts, void *pixels, Outcome *outcomes) {
     if (!valid(request) || count < 0) return -1;
     Batch batch = {.each = load_image,
                    .count = count,
                    .threads = request->threads,
                    .request = request,
-                   .step = decode,
                    .sources = sources,
                    .indices = indices,
                    .cuts = cuts,
