@@ -9,6 +9,7 @@ weights.safetensors  the weights after the best epoch
 lock                 held by the process that writes
 """
 
+import errno
 import json
 import os
 import shutil
@@ -64,16 +65,21 @@ class RunFolder:
     def create(cls, path: Path | None, name: str, record: RunRecord) -> Self:
         """Make the folder: `path`, or else the first free one of `runs/name`, `runs/name-2` etc.
 
+        A `path` that holds nothing, or what a process leaves that was killed here, will do.
+
         Raises:
             UsageError: it exists, or cannot be made.
+            ResourceError: there is no room for it.
         """
-        made = _make_folder([path] if path else _free_names(Path("runs") / name))
+        cut_off = path is not None and _cut_off(path)
+        made = path if path and cut_off else _make_folder(path, name)
         try:
-            (made / CHECKPOINTS).mkdir()
+            (made / CHECKPOINTS).mkdir(exist_ok=True)
             write_bytes(made / RECORD, record.model_dump_json(indent=2).encode())
         except (OSError, ResourceError) as error:
-            shutil.rmtree(made, ignore_errors=True)  # or the next try would find it taken
-            raise ResourceError(f"cannot write {made}: {error}") from error
+            if not cut_off:
+                shutil.rmtree(made, ignore_errors=True)
+            raise ResourceError(f"cannot write {made}: {_reason(error)}") from error
         return cls(made, record)
 
     @classmethod
@@ -185,16 +191,23 @@ class RunFolder:
         Raises:
             ResourceError: a file cannot be written.
         """
+        try:
+            self._clear(updates)
+        except OSError as error:
+            raise ResourceError(f"cannot change {self.path}: {_reason(error)}") from error
+        _rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
+        steps = _lines(self.path / STEPS, StepRecord)
+        _rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
+        _rewrite(self.path / BAD_IMAGES, _lines(self.path / BAD_IMAGES, BadImage)[:bad_images])
+
+    def _clear(self, updates: int) -> None:
+        """Remove half-written files, and rename the checkpoints that lie behind so many updates."""
         for partial in (self.path, self.path / CHECKPOINTS):
             for left in partial.glob("*" + PARTIAL):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         for path in self.checkpoints():
             if int(path.name.partition("-")[2]) > updates:
                 path.rename(_free(path.with_name(path.name + ".damaged")))
-        _rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
-        steps = _lines(self.path / STEPS, StepRecord)
-        _rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
-        _rewrite(self.path / BAD_IMAGES, _lines(self.path / BAD_IMAGES, BadImage)[:bad_images])
 
     def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord) -> None:
         """Record a validated epoch: its weights if they are the best so far, then its line.
@@ -230,11 +243,19 @@ class RunFolder:
                     f"expected a run folder that nobody writes to, found {self.path} in use by "
                     f"{owner or 'another process'}"
                 )
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            _sign(descriptor, file)
             yield
         finally:
             os.close(descriptor)
+
+
+def _sign(descriptor: int, file: Path) -> None:
+    """Write into the lock whose it is."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except OSError as error:
+        raise ResourceError(f"cannot write {file}: {_reason(error)}") from error
 
 
 def _lock(descriptor: int) -> bool:
@@ -269,16 +290,26 @@ def _check_format(file: Path, text: bytes) -> None:
         )
 
 
-def _make_folder(candidates: Iterable[Path]) -> Path:
-    """The first candidate that does not exist yet, made."""
-    for path in candidates:
+def _cut_off(path: Path) -> bool:
+    """Whether a folder holds no more than a run that was killed before its record was written."""
+    if not path.is_dir():
+        return False
+    found = {file.name for file in path.iterdir()}
+    return found <= {CHECKPOINTS, RECORD + PARTIAL} and not any((path / CHECKPOINTS).glob("*"))
+
+
+def _make_folder(path: Path | None, name: str) -> Path:
+    """The first folder that does not exist yet, made."""
+    for candidate in [path] if path else _free_names(Path("runs") / name):
         try:
-            path.mkdir(parents=True)
+            candidate.mkdir(parents=True)
         except FileExistsError:
             continue
         except OSError as error:
-            raise UsageError(f"cannot make {path}: {error.strerror or error}") from error
-        return path
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            kind = ResourceError if full else UsageError
+            raise kind(f"cannot make {candidate}: {_reason(error)}") from error
+        return candidate
     raise UsageError(
         f"expected a new run folder, found {path}; nothing was changed, take another --out"
     )
@@ -303,6 +334,11 @@ def _rewrite(file: Path, lines: Iterable[BaseModel]) -> None:
     text = "".join(line.model_dump_json() + "\n" for line in lines).encode()
     if file.exists() and file.read_bytes() != text:
         write_bytes(file, text)
+
+
+def _reason(error: Exception) -> str:
+    """What the system says."""
+    return str(getattr(error, "strerror", None) or error)
 
 
 def _append(file: Path, line: BaseModel) -> None:

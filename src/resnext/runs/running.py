@@ -207,12 +207,12 @@ class _Run:
             yield from self._log_bad(step.epoch, bad)
         if any_runaway:
             self._raise_not_finite(step)
+        if self.trainer.position.updates % LOG_UPDATES == 0:
+            yield self._log(step)
         if any_due or any_stop:
             self._save(step)
         if any_stop:
             raise PreemptedError(f"all up to step {step.step} of epoch {step.epoch} is saved")
-        if self.trainer.position.updates % LOG_UPDATES == 0:
-            yield self._log(step)
 
     def _new_bad_images(self) -> list[Bad]:
         found = self._batches.bad[self._noted :] if self._batches else []

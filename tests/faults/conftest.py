@@ -1,0 +1,105 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+TRAIN = (
+    *("train", "--network", "ResNeXt-11 (2x2d, CIFAR)", "--recipe", "small", "--epochs", "2"),
+    *("--device", "cpu", "--seed", "3", "--out", "run"),
+)
+EACH = (*TRAIN, "--save-seconds", "0")
+"""Two epochs of two steps, saved after every one of them."""
+
+CLOCK = ("seconds", "images_per_second", "data_wait")
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+    done: list | None
+    """The operations that were counted; None where the process was killed."""
+
+
+class Injector:
+    """Commands with and without faults, in children of one process that has torch loaded."""
+
+    def __init__(self, notes):
+        environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        command = [sys.executable, TESTS / "faults" / "injector.py", notes]
+        self.notes = notes
+        self._process = subprocess.Popen(command, env=environment, **pipes)
+
+    def ask(self, folder, words, **fault):
+        """Begin a command; `answer` waits for its end."""
+        request = {"folder": str(folder), "words": [str(word) for word in words], **fault}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+
+    def answer(self):
+        return Ended(**json.loads(self._process.stdout.readline()))
+
+    def run(self, folder, words, **fault):
+        self.ask(folder, words, **fault)
+        return self.answer()
+
+    def close(self):
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def injector(tmp_path_factory):
+    made = Injector(tmp_path_factory.mktemp("injector"))
+    yield made
+    made.close()
+
+
+def lines(file, without=CLOCK):
+    """A log without what the clock says."""
+    found = file.read_text().splitlines() if file.exists() else []
+    records = [json.loads(line) for line in found]
+    return [{k: v for k, v in record.items() if k not in without} for record in records]
+
+
+def contents(run):
+    """What a finished run left behind, apart from what the clock says."""
+    newest = sorted((run / "checkpoints").glob("step-????????"))[-1]
+    state = json.loads((newest / "state.json").read_text())
+    return {
+        "weights": (run / "weights.safetensors").read_bytes(),
+        "weights' sum": (run / "weights.safetensors.sha256").read_text(),
+        "newest": newest.name,
+        "checkpoint": [
+            (newest / name).read_bytes() for name in ("weights.safetensors", "training.safetensors")
+        ],
+        "state": {name: value for name, value in state.items() if name != "seconds"},
+        "epochs": lines(run / "metrics.jsonl"),
+        "steps": lines(run / "steps.jsonl"),
+        "files": sorted(
+            str(path.relative_to(run))
+            for path in run.rglob("*")
+            if path.parent != run / "checkpoints" or ".damaged" not in path.name
+        ),
+    }
+
+
+def differing(one, other):
+    """Names of what differs: a diff of bytes helps nobody."""
+    return [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(injector, tmp_path_factory):
+    """The run that every other one must end like, and the operations it took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    ended = injector.run(folder, EACH)
+    assert (ended.status, ended.err) == (0, "")
+    return folder / "run", ended.done
