@@ -16,7 +16,7 @@ TRAIN = (
 EACH = (*TRAIN, "--save-seconds", "0")
 """Two epochs of two steps, saved after every one of them."""
 
-CLOCK = ("seconds", "images_per_second", "data_wait")
+CLOCK = ("seconds", "waited", "images_per_second", "data_wait")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def contents(run):
         "checkpoint": [
             (newest / name).read_bytes() for name in ("weights.safetensors", "training.safetensors")
         ],
-        "state": {name: value for name, value in state.items() if name != "seconds"},
+        "state": {name: value for name, value in state.items() if name not in CLOCK},
         "epochs": lines(run / "metrics.jsonl"),
         "steps": lines(run / "steps.jsonl"),
         "files": sorted(

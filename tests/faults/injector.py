@@ -38,8 +38,8 @@ class Disk:
     def below(self, path, dir_fd=None):
         """Whether a path, or the file of a descriptor, lies below the folder."""
         if isinstance(path, int):
-            path = os.readlink(f"/proc/self/fd/{path}")
-        base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()
+            path = os.readlink(f"/proc/self/fd/{path}")  # noqa: PTH115 - the patched module itself
+        base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()  # noqa: PTH109, PTH115
         return os.path.join(base, os.fspath(path)).startswith(self.folder + os.sep)  # noqa: PTH118
 
     def operate(self, name, before=lambda: None):
@@ -70,7 +70,7 @@ class Disk:
 
         io.open = builtins.open = opened
 
-    def _wrap(self, name, data=None, only=lambda flags: True):
+    def _wrap(self, name, data=None, only=lambda _: True):
         original = getattr(os, name)
 
         def wrapped(path, *rest, **named):
@@ -219,7 +219,8 @@ def main():
             "err": (notes / "err").read_text(),
             "done": json.loads(done.read_text()) if done.exists() else None,
         }
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
