@@ -175,7 +175,7 @@ def plan(
         profile=seen,
         seed=seed,
         device=where,
-        workers=usual_workers(seen) if workers is None else workers,
+        workers=usual_workers(seen, world.local_size) if workers is None else workers,
         engine=engine_for(opened.train, seen),
         bad_limit=bad_limit,
         speed=fitting_speed(speed, spec, seen.resolution, wanted, where, world),
@@ -321,7 +321,7 @@ def fitting_speed(
     raise ResourceError(
         f"expected {needed.total / 2**30:.1f} GiB of memory for {resnext.name(spec)} at "
         f"{resolution} pixels and {asked} images at once, found "
-        f"{(_free_memory(device) or 0) / 2**30:.1f} GiB free on {device}; {_advice(fits)}"
+        f"{(_free_memory(device) or 0) / 2**30:.1f} GiB free on {device}; {_advice(fits, wanted)}"
     )
 
 
@@ -344,17 +344,18 @@ def out_of_memory(plan: Plan) -> str:
     return (
         f"expected enough memory on {plan.device} for {resnext.name(plan.spec)} at "
         f"{plan.profile.resolution} pixels and {at_once} images at once, found too little; "
-        f"{_advice(smaller)}"
+        f"{_advice(smaller, plan.recipe)}"
     )
 
 
-def _advice(images: int) -> str:
+def _advice(images: int, wanted: Recipe) -> str:
+    """What to do where only so many images fit."""
     if images < 1:
         return "not one image fits: take a smaller network or resolution"
-    return (
-        f"{images} would fit: say --micro-batch {images} (the batch stays, in several goes), with "
-        f"--set bn_batch={images} where that is more"
-    )
+    part = wanted.bn_batch or 1
+    at_once = images - images % part if images >= part else images
+    parts = "" if images >= part else f" and --set bn_batch={images}"
+    return f"{at_once} would fit: say --micro-batch {at_once}{parts}; the batch stays, in more goes"
 
 
 def _free_memory(device: torch.device) -> int | None:
@@ -377,9 +378,12 @@ class Choice:
     recipe: str
 
 
-def usual_workers(seen: Profile) -> int:
-    """Processes that prepare images: none for small pictures, which are ready at once."""
-    return 0 if seen.resolution <= 32 else min(8, _cores() - 1)
+def usual_workers(seen: Profile, processes: int = 1) -> int:
+    """Workers that prepare images, for each of several processes on this machine.
+
+    None for small pictures, which are ready at once.
+    """
+    return 0 if seen.resolution <= 32 else min(8, (_cores() - 1) // processes)
 
 
 def usual_choice(data: DataSet, seen: Profile, *, finetune: bool = False) -> Choice:

@@ -54,11 +54,13 @@ class World:
         rank: its number, from 0.
         size: how many there are.
         local_rank: its number on its machine: which of the GPUs is its own.
+        local_size: how many there are on its machine.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1
     _beat: "_Heartbeat | None" = field(default=None, repr=False, compare=False)
 
     @property
@@ -211,7 +213,8 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[World]:
         return
     rank = _number(environment, "RANK", None)
     beat = _Heartbeat(rank, size, _store(rank, environment))
-    world = World(rank, size, _number(environment, "LOCAL_RANK", 0), beat)
+    local = (_number(environment, "LOCAL_RANK", 0), _number(environment, "LOCAL_WORLD_SIZE", 1))
+    world = World(rank, size, *local, beat)
     beat.start()
     try:
         with _translated(beat):
