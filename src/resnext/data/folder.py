@@ -130,8 +130,13 @@ def known(location: Path, archives: tuple[str, ...]) -> bool:
 
     To look for such files in the folders of millions of images takes longer than all else.
     """
-    if not location.is_dir():
+    try:
+        return location.is_dir() and _known(location, archives)
+    except (DataError, OSError):  # whoever reads that folder says so, if anyone does
         return False
+
+
+def _known(location: Path, archives: tuple[str, ...]) -> bool:
     roots = parts(location)
     others = [] if roots == [location] else [f for f in _folders(location) if f not in roots]
     if any(_names(inner) for inner in others):

@@ -54,8 +54,8 @@
 /* Compiled twice, the second time for AVX2, and chosen between when the library is loaded. The
  * instructions are wider and the results the same: neither version fuses a multiplication with an
  * addition. Sanitizers are not ready yet when that choice is made. */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
-    defined(HAVE_AVX2) && !defined(__SANITIZE_ADDRESS__)
+#if defined(HAVE_AVX2) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define ALSO_FOR_AVX2 __attribute__((target_clones("avx2", "default")))
 #else
 #define ALSO_FOR_AVX2
