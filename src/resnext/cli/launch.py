@@ -14,10 +14,11 @@ import typer
 from resnext.errors import UsageError
 
 _STATUS = "RESNEXT_STATUS"
-"""Names the file in which the first process leaves its exit code: torchrun's own is 1 for all."""
+"""Names the file in which a machine's first process leaves its exit code: torchrun's is 1."""
 
-_FINAL = (2, 3, 4, 75)
-"""Exit codes that another try would end with too: usage, data, checkpoint, preempted."""
+_FINAL = (2, 3, 4, 75, 130)
+"""Exit codes that another try would end with too, or that want none: usage, data, checkpoint,
+preempted, interrupted."""
 
 
 def launch(
@@ -69,13 +70,15 @@ def _environment(count: int, status: Path) -> dict[str, str]:
         # (pytorch/pytorch#135712).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
+        # Otherwise the loss of a process is twenty lines of C++ before the one that says which.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
         _STATUS: str(status),
     }
     return settings | os.environ | {_STATUS: str(status)}
 
 
 def _run(command: list[str], environment: dict[str, str], status: Path) -> int:
-    """The exit code of the first process where it left one, else torchrun's."""
+    """The exit code of the first process where it left one that is no success, else torchrun's."""
     child = subprocess.Popen(command, env=environment)
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -85,8 +88,12 @@ def _run(command: list[str], environment: dict[str, str], status: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, *_SIGUSR1):
         signal.signal(number, forward)
     code = child.wait()
-    left = status.read_text() if status.exists() else ""
-    return int(left) if code and left else code
+    return _left(status) or code
+
+
+def _left(status: Path) -> int | None:
+    text = status.read_text() if status.exists() else ""
+    return int(text) if text else None
 
 
 _SIGUSR1: list[Any] = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
@@ -101,14 +108,25 @@ def _gpus() -> int:
     return found
 
 
-def note_status(code: int) -> None:
-    """Leave the exit code of the first process for `launch`."""
-    if _STATUS in os.environ and os.environ.get("RANK", "0") == "0" and code:
+def note_status(code: int) -> int:
+    """Leave the exit code for `launch`; what this process should end with itself.
+
+    An end that another try would come to as well is a success for torchrun, which would start again
+    and print a page otherwise.
+    """
+    if _STATUS not in os.environ:
+        return code
+    if os.environ.get("LOCAL_RANK", "0") == "0":
         Path(os.environ[_STATUS]).write_text(str(code))
+    return 0 if code in _FINAL else code
 
 
 def settled() -> int | None:
     """What a former try ended with that would only happen again; None for a first try."""
-    file = Path(os.environ.get(_STATUS, os.devnull))
-    left = file.read_text() if file.exists() else ""
-    return int(left) if left and int(left) in _FINAL else None
+    left = _left(Path(os.environ[_STATUS])) if _STATUS in os.environ else None
+    return left if left in _FINAL else None
+
+
+def spoken_for() -> bool:
+    """Whether another process of several that run the same words says what is wrong with them."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"

@@ -19,7 +19,7 @@ from resnext.cli.describe import describe
 from resnext.cli.display import INTERRUPTED
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
-from resnext.cli.launch import launch, note_status
+from resnext.cli.launch import launch, note_status, settled, spoken_for
 from resnext.cli.recipes import recipes
 from resnext.cli.solve import solve
 from resnext.cli.train import train
@@ -95,9 +95,10 @@ def run(words: Sequence[str] | None = None) -> None:
     command = [word for word in given if word != "--debug"] or ["--help"]
     if sys.stdout is None:
         sys.exit(_no_output(OSError("it is closed"), debug=debug))
-    status = _status(command, debug=debug)
-    note_status(status)
-    sys.exit(_flushed(status, debug=debug))
+    status = settled()
+    if status is None:
+        status = _flushed(_status(command, debug=debug), debug=debug)
+    sys.exit(note_status(status))
 
 
 def _status(words: list[str], *, debug: bool) -> int:
@@ -108,6 +109,8 @@ def _status(words: list[str], *, debug: bool) -> int:
         told = bool(getattr(error, "__notes__", ()))  # another process says it
         return error.exit_code if told else _fail(str(error), error.exit_code, debug=debug)
     except _ParserError as error:
+        if spoken_for():
+            return ResNextError.exit_code
         return _fail(_usage(error, words), ResNextError.exit_code, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         print("resnext: interrupted", file=sys.stderr)

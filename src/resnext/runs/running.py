@@ -201,14 +201,17 @@ class _Run:
         """Whatever is due behind a step; all processes agree on it."""
         self._recent.append((self.trainer.position.updates, step.batch.indices))
         bad = self._new_bad_images()
-        runaway = step.counts is not None and self._ran_away()
-        due = time.monotonic() - self._saved_at > self._save_seconds
-        wishes = [len(bad), runaway, due and self.world.first, self.stop.signal is not None]
+        due = self.world.first and time.monotonic() - self._saved_at > self._save_seconds
+        wanted = self.stop.signal is not None
+        # what is not finite must not be saved: there would be no good checkpoint to go back to
+        runaway = (step.counts is not None or due or wanted) and self._ran_away()
+        wishes = [len(bad), runaway, due, wanted]
         new_bad, any_runaway, any_due, any_stop = self.world.totals(wishes)
         if new_bad:
             yield from self._log_bad(step.epoch, bad)
         if any_runaway:
             self._raise_not_finite(step.epoch, step.learning_rate)
+        # a line behind the checkpoint is taken back and comes again; one before it must be there
         if self.trainer.position.updates % LOG_UPDATES == 0:
             yield self._log(step)
         if any_due or any_stop:
@@ -328,7 +331,8 @@ class _Run:
         """Save from another thread while the main one is busy: with a step, or with scoring."""
         if self.world.first:
             with self.trainer.committing:
-                self._write()
+                if not self._ran_away():
+                    self._write()
         else:
             time.sleep(_FIRST_SAVES)
 
