@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,23 +35,39 @@ class Injector:
 
     def __init__(self, notes):
         environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+        environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as `resnext launch` has it
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, TESTS / "faults" / "injector.py", notes]
         self.notes = notes
         self._process = subprocess.Popen(command, env=environment, **pipes)
 
     def ask(self, folder, words, **fault):
-        """Begin a command; `answer` waits for its end."""
+        """Begin a command; the numbers of its processes. `answers` waits for their end."""
         request = {"folder": str(folder), "words": [str(word) for word in words], **fault}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
-    def answer(self):
-        return Ended(**json.loads(self._process.stdout.readline()))
+    def answers(self):
+        return [Ended(**one) for one in json.loads(self._process.stdout.readline())]
 
     def run(self, folder, words, **fault):
+        """The end of one process."""
         self.ask(folder, words, **fault)
-        return self.answer()
+        (ended,) = self.answers()
+        return ended
+
+    def run_all(self, folder, words, ranks, **fault):
+        """The ends of several that train together."""
+        self.ask(folder, words, ranks=ranks, **fault)
+        return self.answers()
+
+    def wait_for(self, text, rank=0, seconds=60):
+        """Until a process has printed so."""
+        file, end = self.notes / f"out{rank}", time.monotonic() + seconds
+        while not (file.exists() and text in file.read_text()):
+            assert time.monotonic() < end, f"no {text!r} in {seconds} s"
+            time.sleep(0.02)
 
     def close(self):
         self._process.communicate(timeout=60)
@@ -84,9 +102,7 @@ def contents(run):
         "epochs": lines(run / "metrics.jsonl"),
         "steps": lines(run / "steps.jsonl"),
         "files": sorted(
-            str(path.relative_to(run))
-            for path in run.rglob("*")
-            if path.parent != run / "checkpoints" or ".damaged" not in path.name
+            str(path.relative_to(run)) for path in run.rglob("*") if ".damaged" not in str(path)
         ),
     }
 
@@ -94,6 +110,37 @@ def contents(run):
 def differing(one, other):
     """Names of what differs: a diff of bytes helps nobody."""
     return [name for name in one.keys() | other.keys() if one.get(name) != other.get(name)]
+
+
+def tree(folder):
+    """All that lies in a folder, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path):
+    """A folder with a finished run of one's own."""
+    shutil.copytree(undisturbed[0], tmp_path / "run")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _cut(injector, tmp_path_factory, undisturbed):
+    folder = tmp_path_factory.mktemp("cut")
+    third = [at for at, name in enumerate(undisturbed[1], start=1) if name == "rename"][2]
+    assert injector.run(folder, EACH, kind="kill", at=third + 7).status == -9
+    return folder
+
+
+@pytest.fixture
+def cut(_cut, tmp_path):
+    """A folder with a run of one's own that was killed behind its third step."""
+    shutil.copytree(_cut / "run", tmp_path / "run")
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -6,24 +6,34 @@ It loads torch once and forks a child for each request, a line of JSON on stdin:
 
 `kill` ends the child by SIGKILL at its `at`-th operation on a file below the folder, a write half
 done; `full` fails that one and all later ones that need room with ENOSPC; `once` fails that one
-alone. Without a kind nothing is wrong. The answer is a line of JSON too: the exit status, stderr,
-and the operations that were counted. Nothing is flushed to the real disk, since a process that is
+alone. Without a kind nothing is wrong there; `FAULTS` are other things to go wrong, in the process
+`rank` of `ranks`. The answers are lines of JSON too: first the numbers of the processes, then, of
+each, the exit status, what it printed, and the operations that were counted. Nothing is flushed to the real disk, since a process that is
 killed loses nothing that was written.
 """
 
 import builtins
+import ctypes
 import errno
 import io
 import json
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
+
+from resnext.errors import ResourceError
+
+NOT_HERE = 99
+"""The exit status where this machine does not allow the fault."""
+
+_NEWNS, _NEWUSER = 0x20000, 0x10000000
+_RDONLY, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 0x20, 0x1000, 0x4000, 0x40000
 
 FREEING = ("unlink", "rmdir", "truncate")
 
@@ -38,8 +48,8 @@ class Disk:
     def below(self, path, dir_fd=None):
         """Whether a path, or the file of a descriptor, lies below the folder."""
         if isinstance(path, int):
-            path = os.readlink(f"/proc/self/fd/{path}")  # noqa: PTH115 - the patched module itself
-        base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()  # noqa: PTH109, PTH115
+            path = os.readlink(f"/proc/self/fd/{path}")
+        base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()
         return os.path.join(base, os.fspath(path)).startswith(self.folder + os.sep)  # noqa: PTH118
 
     def operate(self, name, before=lambda: None):
@@ -70,7 +80,7 @@ class Disk:
 
         io.open = builtins.open = opened
 
-    def _wrap(self, name, data=None, only=lambda _: True):
+    def _wrap(self, name, data=None, only=lambda flags: True):
         original = getattr(os, name)
 
         def wrapped(path, *rest, **named):
@@ -108,37 +118,48 @@ class Writing:
         self._file.close()
 
 
-def sides():
-    """48 pictures to train on and 20 to validate on, as the unit tests have them."""
+def sides(count=48, seed=0):
+    """Pictures to train on and 20 to validate on, as the unit tests have them."""
     from resnext.data import DataSet
     from unit.runs.conftest import part
 
-    return DataSet(name="digits", location="digits", train=part(48, 0), validation=part(20, 1))
+    train, validation = part(count, seed), part(20, 1)
+    return DataSet(name="digits", location="digits", train=train, validation=validation)
 
 
-def with_inf(data, images):
-    """The data set with pixels that are no finite numbers in some images of the first pass."""
+def read_only(path):
+    """Mount a folder read-only, for this process alone; its owner may be root."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    whose = 0 if os.geteuid() == 0 else _NEWUSER
+    bind = (os.fsencode(path),) * 2
+    done = (
+        libc.unshare(_NEWNS | whose),
+        libc.mount(None, b"/", None, _PRIVATE | _REC, None),
+        libc.mount(*bind, None, _BIND, None),
+        libc.mount(*bind, None, _BIND | _REMOUNT | _RDONLY, None),
+    )
+    if any(done):
+        os._exit(NOT_HERE)
+
+
+def with_inf(number):
+    """Pixels that are no finite numbers in one batch of training, counted over the process."""
     from resnext.data.loader import Batches
 
     original = Batches.__iter__
+    numbers = iter(range(1, 10**6))
 
     def broken(self):
         for batch in original(self):
-            hit = np.isin(batch.indices.numpy(), images)
-            if (
-                hit.any()
-                and self.allowed is not None
-                and getattr(self.maker, "seed", 0) is not None
-            ):
-                batch.images[torch.from_numpy(hit)] = float("inf")
+            if self.reuse and next(numbers) == number:  # of training alone
+                batch.images[0] = float("inf")
             yield batch
 
     Batches.__iter__ = broken
-    return data
 
 
 def slow_forward(seconds, at):
-    """Let the `at`-th call of the network take so long."""
+    """Let the `at`-th call of the network take so long, and say so."""
     from resnext.model import network
 
     forward = network.ResNeXt.forward
@@ -146,41 +167,98 @@ def slow_forward(seconds, at):
 
     def slowed(self, x):
         if next(calls, 0) == at:
-            sys.stdout.write("slow\n")
-            sys.stdout.flush()
-            time.sleep(seconds)
+            os.write(1, b"slow\n")
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:  # a signal must not end it, as it would not end a kernel
+                torch.ones(2000, 2000).sum()
+                time.sleep(0.01)
         return forward(self, x)
 
     network.ResNeXt.forward = slowed
 
 
-def prepare(request):
-    """Small data, frequent lines in the log, and whatever else the request wants."""
+def die_at(step):
+    """Have the process killed in the middle of a step, before its exchange of gradients."""
+    from resnext.training.trainer import Trainer
+
+    original = Trainer._backward
+
+    def dying(self, *given):
+        if self.position.updates + 1 == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, *given)
+
+    Trainer._backward = dying
+
+
+def refuse_to_save(at):
+    """Let the `at`-th checkpoint fail, as without permission."""
+    from resnext.runs import folder
+
+    original = folder.save_checkpoint
+    calls = iter(range(1, at + 1))
+
+    def refused(path, checkpoint):
+        if next(calls, 0) == at:
+            raise ResourceError(f"cannot write {path}: Permission denied")
+        original(path, checkpoint)
+
+    folder.save_checkpoint = refused
+
+
+def raise_at(step):
+    """A mistake in the code, at a step."""
+    from resnext.training.trainer import Trainer
+
+    original = Trainer._backward
+
+    def mistaken(self, *given):
+        if self.position.updates + 1 == step:
+            raise TypeError("a mistake")
+        return original(self, *given)
+
+    Trainer._backward = mistaken
+
+
+FAULTS = {
+    "raises": raise_at,
+    "inf": with_inf,
+    "slow": lambda given: slow_forward(*given),
+    "die": die_at,
+    "refuse": refuse_to_save,
+    "read_only": read_only,
+}
+
+
+def prepare(request, rank):
+    """Small data, frequent lines in the log, and the faults of this process."""
     from resnext.runs import planning, running
 
-    data = sides()
+    data = sides(**request.get("data", {}))
     planning.open_data = lambda _: data
     running.LOG_UPDATES = 2
-    if "inf" in request:
-        with_inf(data, request["inf"])
-    if "slow" in request:
-        slow_forward(*request["slow"])
     if "room" in request:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["room"],) * 2)
+    for name in FAULTS.keys() & request.keys():
+        if rank == request.get("rank", 0):
+            FAULTS[name](request[name])
 
 
-def child(request, notes):
+def child(request, notes, rank):
     """Run the command line, with its output and what was counted in files."""
     os.chdir(request["folder"])
+    os.environ |= request.get("environment", {})
+    if request.get("ranks"):
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     sys.argv = ["resnext", *request["words"]]
     for number, name in ((1, "out"), (2, "err")):
-        file = os.open(notes / name, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        file = os.open(notes / f"{name}{rank}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         os.dup2(file, number)
     disk = Disk(request["folder"], request.get("kind"), request.get("at", 0))
     code = 1
     try:
-        prepare(request)
+        prepare(request, rank)
         disk.install()
         from resnext.cli.main import run
 
@@ -190,9 +268,17 @@ def child(request, notes):
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        with os.fdopen(os.open(notes / "done", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), "w") as file:
+        done = os.open(notes / f"done{rank}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
+        with os.fdopen(done, "w") as file:
             json.dump(disk.done, file)
         os._exit(code)
+
+
+def free_port():
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 def main():
@@ -207,20 +293,34 @@ def main():
     torch.set_num_threads(1)
     notes = Path(sys.argv[1])
     for line in sys.stdin:
-        (notes / "done").unlink(missing_ok=True)
-        pid = os.fork()
-        if pid == 0:
-            child(json.loads(line), notes)
-        _, status = os.waitpid(pid, 0)
-        done = notes / "done"
-        answer = {
-            "status": os.waitstatus_to_exitcode(status),
-            "out": (notes / "out").read_text(),
-            "err": (notes / "err").read_text(),
-            "done": json.loads(done.read_text()) if done.exists() else None,
-        }
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+        request = json.loads(line)
+        ranks = request.get("ranks", 1)
+        if ranks > 1:
+            meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+            request["environment"] = meeting | {"WORLD_SIZE": str(ranks)}
+        for left in notes.iterdir():
+            left.unlink()
+        pids = []
+        for rank in range(ranks):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                child(request, notes, rank)
+        print(json.dumps(pids), flush=True)
+        statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        answers = [
+            {
+                "status": status,
+                "out": (notes / f"out{rank}").read_text(),
+                "err": (notes / f"err{rank}").read_text(),
+                "done": _counted(notes / f"done{rank}"),
+            }
+            for rank, status in enumerate(statuses)
+        ]
+        print(json.dumps(answers), flush=True)
+
+
+def _counted(done):
+    return json.loads(done.read_text()) if done.exists() else None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ pytestmark = [
 ]
 
 NETWORK = "ResNeXt-29 (4x16d, CIFAR)"
-SMALL = recipe("cifar").model_copy(update={"batch_size": 32, "bn_batch": 16, "learning_rate": 0.001})
+SMALL = recipe("cifar").model_copy(
+    update={"batch_size": 32, "bn_batch": 16, "learning_rate": 0.001}
+)
 
 
 class Batch:

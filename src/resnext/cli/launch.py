@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _STATUS = "RESNEXT_STATUS"
 """Names the file, but for the number of the try, in which a process leaves its exit code."""
 
-_FINAL = (2, 3, 4, 75)
-"""Exit codes that another try would end with too: usage, data, checkpoint, preempted."""
+_FINAL = (2, 3, 4, 75, 130)
+"""Exit codes that another try would end with too, or that want none: usage, data, checkpoint,
+preempted, interrupted."""
 
 
 def launch(
@@ -95,6 +96,8 @@ def _environment(count: int, status: Path) -> dict[str, str]:
         # (pytorch/pytorch#135712).
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
+        # Otherwise the loss of a process is twenty lines of C++ before the one that says which.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
     }
     return {name: os.environ.get(name, value) for name, value in usual.items()} | {
         _STATUS: str(status)
@@ -128,7 +131,7 @@ def _run(config: "LaunchConfig", words: list[str], status: Path) -> int:
         raise ResourceError(
             f"expected the other machines at {config.rdzv_endpoint}, found none: {error}"
         ) from error
-    return 0
+    return _left(status) or 0
 
 
 _SIGUSR1: list[Any] = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []
@@ -143,7 +146,7 @@ def _gpus() -> int:
     return found
 
 
-def note_status(code: int) -> bool:
+def first_to_say(code: int) -> bool:
     """Leave an exit code for `launch`; whether this process is the first of a try to do so."""
     if not _started():
         return True
@@ -154,6 +157,18 @@ def note_status(code: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def left_with(code: int) -> int:
+    """What a process should end with.
+
+    Under `launch`, an end that another try would come to as well is a success for torch, which
+    would start again otherwise.
+    """
+    if not _started() or code not in _FINAL:
+        return code
+    first_to_say(code)
+    return 0
 
 
 def settled() -> int | None:

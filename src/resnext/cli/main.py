@@ -19,7 +19,7 @@ from resnext.cli.describe import describe
 from resnext.cli.display import INTERRUPTED
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
-from resnext.cli.launch import launch, note_status
+from resnext.cli.launch import first_to_say, launch, left_with, settled
 from resnext.cli.recipes import recipes
 from resnext.cli.solve import solve
 from resnext.cli.train import train
@@ -95,8 +95,10 @@ def run(words: Sequence[str] | None = None) -> None:
     command = [word for word in given if word != "--debug"] or ["--help"]
     if sys.stdout is None:
         sys.exit(_no_output(OSError("it is closed"), debug=debug))
-    status = _status(command, debug=debug)
-    sys.exit(_flushed(status, debug=debug))
+    status = settled()
+    if status is None:
+        status = _flushed(_status(command, debug=debug), debug=debug)
+    sys.exit(left_with(status))
 
 
 def _status(words: list[str], *, debug: bool) -> int:
@@ -127,7 +129,7 @@ def _fail(message: str, status: int, *, debug: bool) -> int:
 
     Of several processes that end with one error, one says it.
     """
-    if not note_status(status):
+    if not first_to_say(status):
         return status
     if debug:
         traceback.print_exc()

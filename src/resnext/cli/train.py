@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.display import INTERRUPTED, follow, interruptible, loading
-from resnext.cli.launch import note_status, settled
 from resnext.errors import PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:
@@ -100,8 +99,6 @@ def train(
 
     The same line again continues what it began, if it names the run folder with --out.
     """
-    if (code := settled()) is not None:
-        raise typer.Exit(code)
     started = time.perf_counter()
     asked = {
         "data": data,
@@ -141,7 +138,7 @@ def train(
         with loading(quiet=not world.first) as doing:
             doing(f"opening {data or resume or 'digits'}")
             machine["world"] = world
-            plan = _plan(asked | {"on_nan": on_nan}, machine, resume)
+            plan = world.agreed(lambda: _plan(asked | {"on_nan": on_nan}, machine, resume))
             folder = world.from_first(lambda: _folder(plan, out, resume, world))
         kept.append(folder)
         if world.first:
@@ -205,7 +202,6 @@ def _train(
             else:
                 deque(records, maxlen=0)
         except PreemptedError as error:
-            note_status(stop.exit_code)
             if world.first:
                 why = "interrupted" if stop.exit_code == INTERRUPTED else "asked to end"
                 print(f"resnext: {why}; {error}; {_continue(folder)}", file=sys.stderr)

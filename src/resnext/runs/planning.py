@@ -64,13 +64,14 @@ class Plan:
 
         Raises:
             UsageError: it was begun by another plan; the message says how that differs.
+            DataError: it was begun by the same plan, and the images have changed.
         """
         if not (out / RECORD).exists():
             return self.create(out, command)
         folder = RunFolder.open(out)
         odd = list(differences(folder.record, self.record(command)))
         if odd:
-            raise UsageError(
+            raise _kind_of(odd)(
                 f"expected the run that {out} was begun with, found another: "
                 f"{'; '.join(odd[:5])}; take another --out, or --resume {out} to continue it"
             )
@@ -234,9 +235,16 @@ def plan_again(
     )
     odd = list(differences(record, again.record()))
     if odd:
-        kind = UsageError if asked else DataError
+        kind = _kind_of(odd) if asked else DataError
         raise kind(f"expected what {folder.path} was begun with, found {'; '.join(odd[:5])}")
     return again
+
+
+def _kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
+    """What is wrong where a run differs so: what was asked for, or the images alone."""
+    return (
+        DataError if all(text.startswith(("images ", "classes ")) for text in odd) else UsageError
+    )
 
 
 def _initial(weights: str | Path | Initial | None) -> Initial | None:

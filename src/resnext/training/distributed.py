@@ -116,6 +116,24 @@ class World:
             raise box[1]
         return box[0]
 
+    def agreed(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns on each process, if it does so on all of them.
+
+        Raises:
+            ResNextError: `make` did on one of them; the error of the first such, on all.
+        """
+        if self.size == 1:
+            return make()
+        made = error = None
+        try:
+            made = make()
+        except ResNextError as raised:
+            error = raised
+        errors = [found for found in self.gather(error) if found is not None]
+        if errors:
+            raise errors[0]
+        return made
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks."""
         if self.size == 1:
