@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
 
 _STATUS = "RESNEXT_STATUS"
-"""Names the file, but for the number of the try, in which a process leaves its exit code."""
+"""Names the folder in which processes leave their exit codes."""
 
 _FINAL = (2, 3, 4, 75, 130)
 """Exit codes that another try would end with too, or that want none: usage, data, checkpoint,
@@ -54,7 +54,7 @@ def launch(
     least, most = _range(nodes)
     count = processes or _gpus()
     with tempfile.TemporaryDirectory(prefix="resnext-launch-") as folder:
-        status = Path(folder) / "status"
+        status = Path(folder)
         os.environ.update(_environment(count, status))
         # after that, since torch reads the environment when it is loaded
         from torch.distributed.launcher.api import LaunchConfig
@@ -146,29 +146,37 @@ def _gpus() -> int:
     return found
 
 
-def first_to_say(code: int) -> bool:
-    """Leave an exit code for `launch`; whether this process is the first of a try to do so."""
-    if not _started():
-        return True
-    file = Path(os.environ[_STATUS])
-    try:
-        with file.with_suffix(f".{os.environ['TORCHELASTIC_RESTART_COUNT']}").open("x") as new:
-            new.write(str(code))
-    except OSError:
-        return False
-    return True
+def first_to_say() -> bool:
+    """Whether no other process of this try on this machine has said what is wrong."""
+    return not _started() or _put(".said", "")
+
+
+def speaks() -> bool:
+    """Whether this process says what is wrong with words that several were given."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def left_with(code: int) -> int:
-    """What a process should end with.
+    """What a process should end with; its exit code proper is left for `launch`.
 
     Under `launch`, an end that another try would come to as well is a success for torch, which
     would start again otherwise.
     """
-    if not _started() or code not in _FINAL:
+    if not _started() or not code:
         return code
-    first_to_say(code)
-    return 0
+    _put(".status", str(code))
+    return 0 if code in _FINAL else code
+
+
+def _put(kind: str, text: str) -> bool:
+    """Leave a word for the others of this try; whether there was none."""
+    attempt = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    try:
+        with Path(os.environ[_STATUS], attempt + kind).open("x") as file:
+            file.write(text)
+    except OSError:
+        return False
+    return True
 
 
 def settled() -> int | None:
@@ -182,9 +190,8 @@ def _started() -> bool:
     return _STATUS in os.environ and "TORCHELASTIC_RESTART_COUNT" in os.environ
 
 
-def _left(status: Path) -> int | None:
+def _left(folder: Path) -> int | None:
     """The exit code of the latest try that left one."""
-    files = status.parent.glob(status.name + ".*")
-    latest = max(files, key=lambda file: int(file.suffix[1:]), default=None)
+    latest = max(folder.glob("*.status"), key=lambda file: int(file.stem), default=None)
     text = latest.read_text() if latest else ""
     return int(text) if text else None

@@ -19,7 +19,7 @@ from resnext.cli.describe import describe
 from resnext.cli.display import INTERRUPTED
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
-from resnext.cli.launch import first_to_say, launch, left_with, settled
+from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.recipes import recipes
 from resnext.cli.solve import solve
 from resnext.cli.train import train
@@ -106,8 +106,11 @@ def _status(words: list[str], *, debug: bool) -> int:
     try:
         return app(args=words, prog_name="resnext", standalone_mode=False) or 0
     except ResNextError as error:
-        return _fail(str(error), error.exit_code, debug=debug)
+        told = bool(getattr(error, "__notes__", ()))
+        return error.exit_code if told else _fail(str(error), error.exit_code, debug=debug)
     except _ParserError as error:
+        if not speaks():
+            return ResNextError.exit_code
         return _fail(_usage(error, words), ResNextError.exit_code, debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         print("resnext: interrupted", file=sys.stderr)
@@ -129,7 +132,7 @@ def _fail(message: str, status: int, *, debug: bool) -> int:
 
     Of several processes that end with one error, one says it.
     """
-    if not first_to_say(status):
+    if not first_to_say():
         return status
     if debug:
         traceback.print_exc()

@@ -207,6 +207,8 @@ def _train(
                 print(f"resnext: {why}; {error}; {_continue(folder)}", file=sys.stderr)
             raise typer.Exit(stop.exit_code) from None
         except ResNextError as error:
+            if getattr(error, "__notes__", None):
+                raise
             raise type(error)(f"{error}; {_kept(folder)}") from error
 
 

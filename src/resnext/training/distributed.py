@@ -42,6 +42,9 @@ COLLECTIVE_SECONDS = 600.0
 SILENT_SECONDS = 40.0
 """After which a process without a life sign counts as lost."""
 
+TOLD = "the first process says this"
+"""A note of an error that all processes end with."""
+
 _BEAT_SECONDS = 1.0
 _FAILED = "failed"
 
@@ -113,7 +116,7 @@ class World:
                 box[1] = error
         dist.broadcast_object_list(box, src=0)
         if box[1] is not None:
-            raise box[1]
+            raise self._told(box[1])
         return box[0]
 
     def agreed(self, make: Callable[[], Any]) -> Any:
@@ -131,8 +134,14 @@ class World:
             error = raised
         errors = [found for found in self.gather(error) if found is not None]
         if errors:
-            raise errors[0]
+            raise self._told(errors[0])
         return made
+
+    def _told(self, error: ResNextError) -> ResNextError:
+        """An error that all processes have: the first one is to say it."""
+        if not self.first:
+            error.add_note(TOLD)
+        return error
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks."""
@@ -310,7 +319,7 @@ def _line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _told(text: str) -> ResNextError:
+def _cause_of(text: str) -> ResNextError:
     """What another process ended with, with its exit code."""
     code, _, cause = text.partition(" ")
     kinds = {kind.exit_code: kind for kind in (UsageError, DataError, CheckpointError)}
@@ -381,7 +390,7 @@ class _Heartbeat(threading.Thread):
         with self._lock:
             self._store.set(self._key(f"alive/{self.rank}"), beat)
             if self._store.check([self._key(_FAILED)]):
-                self._cause = _told(self._store.get(self._key(_FAILED)).decode())
+                self._cause = _cause_of(self._store.get(self._key(_FAILED)).decode())
             other = self._key(f"alive/{self._next}")
             return self._store.get(other).decode() if self._store.check([other]) else ""
 
