@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resnext.errors import UsageError
+from resnext.errors import PreemptedError, UsageError
 
 _STATUS = "RESNEXT_STATUS"
 """Names the file in which a machine's first process leaves its exit code: torchrun's is 1."""
@@ -79,16 +79,22 @@ def _environment(count: int, status: Path) -> dict[str, str]:
 
 def _run(command: list[str], environment: dict[str, str], status: Path) -> int:
     """The exit code of the first process where it left one that is no success, else torchrun's."""
+    for number in _SIGUSR1:  # torchrun would die of it, where a scheduler sends it to everybody
+        signal.signal(number, signal.SIG_IGN)
     child = subprocess.Popen(command, env=environment)
+    asked = False
 
     def forward(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
         del number, frame
-        child.send_signal(signal.SIGTERM)  # the only signal that torchrun hands on
+        if not asked:  # the second would have it leave the processes alone
+            child.send_signal(signal.SIGTERM)  # the only signal that torchrun hands on
+        asked = True
 
     for number in (signal.SIGTERM, signal.SIGINT, *_SIGUSR1):
         signal.signal(number, forward)
     code = child.wait()
-    return _left(status) or code
+    return _left(status) or (PreemptedError.exit_code if asked else code)
 
 
 def _left(status: Path) -> int | None:
@@ -122,9 +128,16 @@ def note_status(code: int) -> int:
 
 
 def settled() -> int | None:
-    """What a former try ended with that would only happen again; None for a first try."""
-    left = _left(Path(os.environ[_STATUS])) if _STATUS in os.environ else None
-    return left if left in _FINAL else None
+    """What a former try ended with that would only happen again; else that is forgotten."""
+    if _STATUS not in os.environ:
+        return None
+    file = Path(os.environ[_STATUS])
+    left = _left(file)
+    if left in _FINAL:
+        return left
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        file.unlink(missing_ok=True)
+    return None
 
 
 def spoken_for() -> bool:
