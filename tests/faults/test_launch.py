@@ -92,7 +92,7 @@ def test_killed_for_good_all_end_soon(environment, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda n: n.name)
 def test_a_launcher_that_is_asked_to_end_saves_first(environment, tmp_path, together, number):
-    process = start(environment, tmp_path, (), TRAIN, slow=(3.0, 2))
+    process = start(environment, tmp_path, (), TRAIN, slow=(3.0, 1))
     for line in process.stdout:
         if line == "slow\n":
             break

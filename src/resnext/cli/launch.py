@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnext.errors import ResourceError, UsageError
+from resnext.errors import PreemptedError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -117,7 +117,8 @@ def _run(config: "LaunchConfig", words: list[str], status: Path) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "resnext", *words)
     except SignalException as error:
-        return _left(status) or 128 + error.sigval
+        asked = 130 if error.sigval == signal.SIGINT else PreemptedError.exit_code
+        return _left(status) or asked
     except ChildFailedError as error:
         if (code := _left(status)) is not None:
             return code

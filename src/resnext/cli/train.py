@@ -192,7 +192,7 @@ def _train(
     from resnext.runs import stopping, train_run
     from resnext.runs.events import with_events
 
-    with stopping() as stop:
+    with stopping(ending=True) as stop:
         records = train_run(plan, folder, world=world, stop=stop, save_seconds=save_seconds)
         if tensorboard and world.first:
             records = with_events(records, folder.path / "tensorboard")

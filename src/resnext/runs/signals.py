@@ -43,10 +43,11 @@ class Stop:
 
 
 @contextmanager
-def stopping() -> Iterator[Stop]:
+def stopping(*, ending: bool = False) -> Iterator[Stop]:
     """Take SIGTERM, SIGUSR1 and the first Ctrl-C as wishes; the second Ctrl-C interrupts at once.
 
-    For the main thread only, which is the one that Python gives signals to.
+    For the main thread only, which is the one that Python gives signals to. With `ending`, an error
+    in the context ends the process: until then, while it says why, it does not die of a signal.
     """
     stop = Stop()
     ours, theirs = socket.socketpair()
@@ -62,13 +63,18 @@ def stopping() -> Iterator[Stop]:
     wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     ended = threading.Event()
     threading.Thread(target=_listen, args=(ours, stop, ended), daemon=True).start()
+    kept: tuple[signal.Signals, ...] = ()
     try:
         yield stop
+    except BaseException:
+        kept = PREEMPTION if ending else ()
+        raise
     finally:
         ended.set()
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if number not in kept:
+                signal.signal(number, handler)
         theirs.close()  # ends the thread
 
 
