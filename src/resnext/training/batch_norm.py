@@ -79,6 +79,17 @@ def part_sizes(images: int, part: int) -> list[int]:
     return [part] * whole + [rest] * (rest > 0)
 
 
+def grouped(sizes: Sequence[int], most: int) -> list[int]:
+    """The same parts put together to at most so many images, but never cut."""
+    groups: list[int] = []
+    for size in sizes:
+        if groups and groups[-1] + size <= most:
+            groups[-1] += size
+        else:
+            groups.append(size)
+    return groups
+
+
 def shared_momenta(momentum: float, sizes: Sequence[int]) -> list[float]:
     """The momentum of each of several updates in a row that together are one of their mean.
 

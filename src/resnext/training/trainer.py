@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from resnext.errors import CheckpointError, DataError, UsageError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
-from resnext.training.batch_norm import batch_norms, part_sizes, shared_momenta, use_parts
+from resnext.training.batch_norm import batch_norms, grouped, part_sizes, shared_momenta, use_parts
 from resnext.training.distributed import ALONE, World, complete, own, part_of, whole
 from resnext.training.mixing import Mix, draw_mix, mixed, partners
 from resnext.training.optimizer import sgd
@@ -63,7 +63,6 @@ class Trainer:
     Attributes:
         model: what is trained, in place.
         position: behind the last finished step.
-        counts: of the images of this epoch so far, each counted before its update.
     """
 
     def __init__(
@@ -251,9 +250,8 @@ class Trainer:
         self._scaler.scale(nothing.float().sum() * 0.0).backward()
 
     def _micro_batches(self, images: int) -> list[int]:
-        part = self.recipe.bn_batch or 1
         at_once = self._speed.micro_batch or images
-        return part_sizes(images, max(part, at_once - at_once % part))
+        return grouped(part_sizes(images, self.recipe.bn_batch or at_once), at_once)
 
     def _set_momenta(self, sizes: Sequence[int], number: int) -> None:
         """Let the micro-batches of a step count in the running statistics like one batch."""
