@@ -339,7 +339,7 @@ class _Run:
         batches = evaluation_batches(
             images,
             plan.profile,
-            batch_size=plan.speed.micro_batch or plan.recipe.batch_size,
+            batch_size=plan.recipe.batch_size,
             workers=plan.workers,
             rank=self.world.rank,
             world=self.world.size,

@@ -90,7 +90,7 @@ def evaluate_run(
         images,
         seen,
         # as in training, so that its number comes again to the last digit
-        batch_size=folder.record.micro_batch or folder.record.recipe.batch_size,
+        batch_size=folder.record.recipe.batch_size,
         workers=usual_workers(seen, world.local_size) if workers is None else workers,
         device=where,
         engine=engine_for(images, seen),
