@@ -102,9 +102,7 @@ def contents(run):
         "epochs": lines(run / "metrics.jsonl"),
         "steps": lines(run / "steps.jsonl"),
         "files": sorted(
-            str(path.relative_to(run))
-            for path in run.rglob("*")
-            if ".damaged" not in str(path)
+            str(path.relative_to(run)) for path in run.rglob("*") if ".damaged" not in str(path)
         ),
     }
 

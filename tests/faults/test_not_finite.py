@@ -15,7 +15,9 @@ def test_it_stops_and_names_the_update_its_images_and_the_last_checkpoint(
 ):
     ended = injector.run(tmp_path, EACH, inf=4)
     assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "the gradient of update 4 (epoch 2, learning rate 0.00234) is not finite, 1 " in ended.err
+    assert (
+        "the gradient of update 4 (epoch 2, learning rate 0.00234) is not finite, 1 " in ended.err
+    )
     (numbers,) = re.findall(r"its 16 images are numbers \[(.*?)\] of the training set", ended.err)
     assert len({int(number) for number in numbers.split(",")} & set(range(48))) == 16
     assert "sides row" in ended.err

@@ -242,7 +242,9 @@ def plan_again(
 
 def _kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
     """What is wrong where a run differs so: what was asked for, or the images alone."""
-    return DataError if all(text.startswith(("images ", "classes ")) for text in odd) else UsageError
+    return (
+        DataError if all(text.startswith(("images ", "classes ")) for text in odd) else UsageError
+    )
 
 
 def _initial(weights: str | Path | Initial | None) -> Initial | None:
