@@ -1,6 +1,6 @@
 """Golden curves: how a run of a recipe goes when nothing is wrong, measured over several seeds.
 
-`tests/golden/regenerate.py curves` measures them anew; a curve speaks only of the very recipe,
+`tests/golden/measure_curves.py` measures them anew; a curve speaks only of the very recipe,
 network and images that it was measured on.
 """
 

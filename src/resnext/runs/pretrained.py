@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -87,7 +88,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 def _tensors_of(path: Path) -> dict[str, Tensor]:
     """A state dict saved by torch, bare or under one of the usual keys."""
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of how it was pickled
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(

@@ -18,10 +18,17 @@ class RunningMean:
         self.module = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
         self._live, self._mean = _floats(model), _floats(self.module)
 
-    def update(self, updates: int) -> None:
-        """Take in the weights after so many updates."""
-        keep = min(self.decay, (1 + updates) / (10 + updates))
-        torch._foreach_lerp_(self._mean, self._live, 1 - keep)
+    def update(self, updates: int, skip: Tensor | None = None) -> None:
+        """Take in the weights after so many updates; nothing where `skip`, a boolean, is true.
+
+        It lies on the device, which is not waited for.
+        """
+        taken = 1 - min(self.decay, (1 + updates) / (10 + updates))
+        if skip is None:
+            torch._foreach_lerp_(self._mean, self._live, taken)
+            return
+        for mean, live in zip(self._mean, self._live, strict=True):
+            mean.lerp_(live, taken * (~skip).to(mean.dtype))
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

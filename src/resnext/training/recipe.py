@@ -28,7 +28,7 @@ from resnext.errors import UsageError
 class Recipe(BaseModel):
     """Stochastic gradient descent, completely: everything that the order of the images is not."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     epochs: PositiveInt

@@ -267,7 +267,7 @@ class Trainer:
         self._settle_norms(bad)
         updates = self.position.updates + 1
         if self.average:
-            self.average.update(updates)
+            self.average.update(updates, bad if self._skip_bad else None)
         self._tally.absorb(tally)
         self.position = Position(
             epoch=self.position.epoch, step=self.position.step + 1, updates=updates
