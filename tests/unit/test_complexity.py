@@ -139,9 +139,23 @@ def test_memory_grows_with_the_batch_by_its_activations_alone():
     cost = complexity(spec("resnet50"))
     one, two = cost.training_memory(1), cost.training_memory(2)
     assert one.weights == one.gradients == one.optimizer == 4 * cost.parameters
-    assert two.total - one.total == two.activations - one.activations > 0
+    assert two.total > one.total
+    assert two.activations > one.activations
     half = cost.training_memory(1, element_bytes=2)
     assert half.activations < one.activations
+
+
+def test_memory_is_fullest_where_gradients_come_while_activations_go():
+    cost = complexity(spec("resnet50"))
+    for batch in (1, 32, 256):
+        memory = cost.training_memory(batch)
+        apart = memory.weights + memory.optimizer + memory.activations
+        largest = max(layer.parameters for layer in cost.layers)
+        assert apart < memory.total
+        over = cost.training_memory(batch, accumulated=True).total
+        assert memory.total < over
+        assert over >= apart + memory.gradients
+        assert over - (apart + memory.gradients) < 0.01 * apart + 2 * 4 * largest
 
 
 def test_table_2_is_the_paper_s():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ from resnext.training.speed import PLAIN, Speed, check_speed
 
 NAN_LIMIT = 20
 """Steps without a finite gradient that may be left out of a run."""
+
+_MOST_IMAGES = 2**20
+"""That are looked at together when asking how many the memory has room for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +329,7 @@ def fitting_speed(
         return replace(speed, micro_batch=None if asked >= share else asked)
     if speed.micro_batch is None and part <= fits:
         return replace(speed, micro_batch=fits - fits % part)
-    needed = resnext.complexity(spec, resolution).training_memory(asked)
+    needed = resnext.complexity(spec, resolution).training_memory(asked, accumulated=True)
     raise ResourceError(
         f"expected {needed.total / 2**30:.1f} GiB of memory for {resnext.name(spec)} at "
         f"{resolution} pixels and {asked} images at once, found "
@@ -340,8 +344,11 @@ def fitting_batch(spec: Spec, resolution: int, device: torch.device, speed: Spee
         return None
     cost = resnext.complexity(spec, resolution)
     width = 4 if speed.precision == "fp32" else 2
-    one, two = (cost.training_memory(n, element_bytes=width).total for n in (1, 2))
-    return max(0, (free - one) // (two - one) + 1)
+
+    def needed(images: int) -> int:
+        return cost.training_memory(images, element_bytes=width, accumulated=True).total
+
+    return bisect_right(range(1, _MOST_IMAGES), free, key=needed)
 
 
 def out_of_memory(plan: Plan) -> str:
