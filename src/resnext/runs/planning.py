@@ -260,11 +260,12 @@ def _initial(weights: str | Path | Initial | None) -> Initial | None:
 def _adapted(
     wanted: Recipe, epochs: int | None, batch_size: int | None, settings: Mapping[str, str]
 ) -> Recipe:
-    if settings:
-        wanted = wanted.with_fields(settings)
+    """What is set stands as it is set: it is not scaled with the batch or the epochs."""
     if batch_size is not None:
         wanted = wanted.with_batch_size(batch_size)
-    return wanted if epochs is None else wanted.with_epochs(epochs)
+    if epochs is not None:
+        wanted = wanted.with_epochs(epochs)
+    return wanted.with_fields(settings) if settings else wanted
 
 
 def _fitted(named: Spec, data: DataSet, seen: Profile) -> Spec:

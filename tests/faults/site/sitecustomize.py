@@ -15,6 +15,7 @@ class Finder:
         if name == "resnext.cli.main":
             sys.meta_path.remove(self)
             import torch
+
             from faults.injector import FAULTS, prepare
 
             torch.set_num_threads(1)
@@ -22,7 +23,7 @@ class Finder:
             if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
                 request = {k: v for k, v in request.items() if k not in FAULTS}
             prepare(request, int(os.environ["RANK"]))
-        return None
+        return
 
 
 if "RANK" in os.environ and "RESNEXT_FAULTS" in os.environ:
