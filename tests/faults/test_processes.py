@@ -35,8 +35,8 @@ EXACT = {"an empty share", "9 images in the last batch", "a batch of 33", "moder
 
 TOLERANCE = 4e-6
 """Otherwise a sum in another order is off by half a unit in the last place, 6e-8, a time, which
-training multiplies, and the more the higher the rate: measured at most 4e-7 of the loss over 6 steps
-at 0.002; 10 times that is allowed."""
+training multiplies, and the more the higher the rate: measured at most 4e-7 of the loss over 6
+steps at 0.002; 10 times that is allowed."""
 
 
 def losses(folder):
@@ -77,7 +77,10 @@ def test_another_number_of_processes_continues_at_the_same_image(
         assert [line[name] for line in found[log]] == [line[name] for line in expected[log]]
 
 
-@pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 2), (0, 3), (1, 4)])
+@pytest.mark.parametrize(
+    ("rank", "step"),
+    [(0, 3), (1, 2)] + [pytest.param(r, s, marks=pytest.mark.slow) for r, s in ((0, 1), (1, 4))],
+)
 def test_killed_at_a_step_it_ends_soon_and_continues_to_the_bit(
     injector, tmp_path, rank, step, together
 ):
@@ -119,7 +122,7 @@ def test_a_programming_error_in_one_ends_the_other(injector, tmp_path):
     assert "unexpected TypeError: a mistake" in ends[1].err
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_of_them_is_asked_to_end_and_all_do(injector, tmp_path, together, rank):
     pids = injector.ask(tmp_path, TRAIN, ranks=2, slow=(1.0, 2), rank=rank)
     injector.wait_for("slow", rank=rank)

@@ -11,10 +11,11 @@ import sys
 class Finder:
     """Waits for the command line to be imported, then lets the injector prepare everything."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name, *_):
         if name == "resnext.cli.main":
             sys.meta_path.remove(self)
             import torch
+
             from faults.injector import FAULTS, prepare
 
             torch.set_num_threads(1)
@@ -22,7 +23,7 @@ class Finder:
             if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
                 request = {k: v for k, v in request.items() if k not in FAULTS}
             prepare(request, int(os.environ["RANK"]))
-        return None
+        return
 
 
 if "RANK" in os.environ and "RESNEXT_FAULTS" in os.environ:
