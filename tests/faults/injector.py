@@ -8,8 +8,8 @@ It loads torch once and forks a child for each request, a line of JSON on stdin:
 done; `full` fails that one and all later ones that need room with ENOSPC; `once` fails that one
 alone. Without a kind nothing is wrong there; `FAULTS` are other things to go wrong, in the process
 `rank` of `ranks`. The answers are lines of JSON too: first the numbers of the processes, then, of
-each, the exit status, what it printed, and the operations that were counted. Nothing is flushed to the real disk, since a process that is
-killed loses nothing that was written.
+each, the exit status, what it printed, and the operations that were counted. Nothing is flushed to
+the real disk, since a process that is killed loses nothing that was written.
 """
 
 import builtins
@@ -48,9 +48,9 @@ class Disk:
     def below(self, path, dir_fd=None):
         """Whether a path, or the file of a descriptor, lies below the folder."""
         if isinstance(path, int):
-            path = os.readlink(f"/proc/self/fd/{path}")
-        base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()
-        return os.path.join(base, os.fspath(path)).startswith(self.folder + os.sep)  # noqa: PTH118
+            path = Path(f"/proc/self/fd/{path}").readlink()
+        base = Path.cwd() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+        return str(base / path).startswith(self.folder + os.sep)
 
     def operate(self, name, before=lambda: None):
         """Count one operation; `before` is the half of it that is done when it fails."""
@@ -80,7 +80,7 @@ class Disk:
 
         io.open = builtins.open = opened
 
-    def _wrap(self, name, data=None, only=lambda flags: True):
+    def _wrap(self, name, data=None, only=bool):
         original = getattr(os, name)
 
         def wrapped(path, *rest, **named):
@@ -305,7 +305,7 @@ def main():
             pids.append(os.fork())
             if pids[-1] == 0:
                 child(request, notes, rank)
-        print(json.dumps(pids), flush=True)
+        answer(pids)
         statuses = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
         answers = [
             {
@@ -316,7 +316,13 @@ def main():
             }
             for rank, status in enumerate(statuses)
         ]
-        print(json.dumps(answers), flush=True)
+        answer(answers)
+
+
+def answer(value):
+    """Write a line of JSON."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 def _counted(done):

@@ -57,8 +57,8 @@ def together(injector, tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--epochs", "0"), "expected at least 1 epoch, found 0"),
-        pytest.param(("--nonsense",), "expected an option", marks=pytest.mark.slow),
+        pytest.param(("--epochs", "0"), "expected at least 1 epoch", marks=pytest.mark.slow),
+        (("--nonsense",), "expected an option"),
     ],
     ids=["value", "option"],
 )

@@ -79,7 +79,10 @@ def test_another_number_of_processes_continues_at_the_same_image(
         assert [line[name] for line in found[log]] == [line[name] for line in expected[log]]
 
 
-@pytest.mark.parametrize(("rank", "step"), [(0, 1), (1, 2), (0, 3), (1, 4)])
+@pytest.mark.parametrize(
+    ("rank", "step"),
+    [(0, 3), (1, 2)] + [pytest.param(r, s, marks=pytest.mark.slow) for r, s in ((0, 1), (1, 4))],
+)
 def test_killed_at_a_step_it_ends_soon_and_continues_to_the_bit(
     injector, tmp_path, rank, step, together
 ):
@@ -121,7 +124,7 @@ def test_a_programming_error_in_one_ends_the_other(injector, tmp_path):
     assert "unexpected TypeError: a mistake" in ends[1].err
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_of_them_is_asked_to_end_and_all_do(injector, tmp_path, together, rank):
     pids = injector.ask(tmp_path, TRAIN, ranks=2, slow=(1.0, 2), rank=rank)
     injector.wait_for("slow", rank=rank)

@@ -51,7 +51,7 @@ def test_in_the_middle_of_a_step_it_saves_behind_it(injector, tmp_path, undistur
 
 @pytest.mark.parametrize(
     ("call", "saved"),
-    [(3, 1), (8, 3)],
+    [(3, 1), pytest.param(8, 3, marks=pytest.mark.slow)],
     ids=["step 2", "step 4"],
 )
 def test_in_a_step_of_20_seconds_what_is_before_it_is_saved(
@@ -80,7 +80,11 @@ def test_in_a_validation_that_moves_on_it_ends_by_itself(injector, tmp_path, und
     goes_on(injector, tmp_path, undisturbed, saved=2)
 
 
-@pytest.mark.parametrize("seconds_of_step", [1.0, 20.0], ids=["quick", "slow"])
+@pytest.mark.parametrize(
+    "seconds_of_step",
+    [1.0, pytest.param(20.0, marks=pytest.mark.slow)],
+    ids=["quick", "slow"],
+)
 def test_asked_three_times_it_saves_once(injector, tmp_path, undisturbed, seconds_of_step):
     asked = (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM)
     ended, seconds = told(injector, tmp_path, (seconds_of_step, 7), *asked)

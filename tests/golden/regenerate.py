@@ -40,8 +40,8 @@ def golden_losses(name: str) -> str:
     """The text of ``losses/<recipe>.txt``: 20 steps of the recipe, over 2 epochs of 10.
 
     The recipe is as it is named, but for its size: batches of 16 images of 8 x 8 pixels in parts of
-    8, its rate by the linear rule. One thread, on the processor, in float64: in float32 the losses of
-    two processors part within a few steps, and torch's random numbers do from the start.
+    8, its rate by the linear rule. One thread, on the processor, in float64: in float32 the losses
+    of two processors part within a few steps, and torch's random numbers do from the start.
     """
     import torch
 

@@ -11,7 +11,7 @@ import sys
 class Finder:
     """Waits for the command line to be imported, then lets the injector prepare everything."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name, *_):
         if name == "resnext.cli.main":
             sys.meta_path.remove(self)
             import torch

@@ -56,7 +56,7 @@ def test_a_box_has_the_area_of_what_the_labels_lose():
         found, kept = mixed(images, torch.ones_like(images), mix)
         assert 1 - kept == pytest.approx(found.double().mean().item(), abs=1e-9)
         assert 1 - kept == pytest.approx((bottom - top) * (right - left), abs=2 / 160)
-        if top > 0 and bottom < 1 and left > 0 and right < 1:
+        if min(top, left) > 0 and max(bottom, right) < 1:
             assert bottom - top == pytest.approx(right - left)
 
 

@@ -40,6 +40,13 @@ def test_the_new_head_learns_ten_times_as_fast():
     assert factors[10.0] == {"fc.weight", "fc.bias"}
 
 
+def test_the_head_is_the_last_linear_layer():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+    groups = sgd(model, recipe("finetune")).param_groups
+    factors = {group["factor"]: names(model, group) for group in groups}
+    assert factors == {1.0: {"0.weight", "0.bias"}, 10.0: {"1.weight", "1.bias"}}
+
+
 def test_momentum_begins_at_zero_which_is_what_torch_makes_of_it():
     def stepped(begun):
         torch.manual_seed(0)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from resnext.training.batch_norm import use_parts
+from resnext.training.mixing import draw_mix, mixed
 from resnext.training.recipe import recipe
 from resnext.training.speed import Speed
 from resnext.training.trainer import Trainer
@@ -115,7 +117,9 @@ def test_micro_batches_are_a_batch(mix, label_smoothing):
             CIFAR.model_copy(update=fields),
             speed=Speed(micro_batch=micro_batch),
         )
-        list(trainer.train_epoch(batches(5, size=14, dtype=torch.float64)))
+        given = batches(4, size=14, dtype=torch.float64)
+        # the last batch goes through at once, and must not count as the one before it did
+        list(trainer.train_epoch(Batches([*given, *batches(1, size=4, dtype=torch.float64)])))
         return trainer
 
     whole, parts = trained(None), trained(4)
@@ -125,3 +129,22 @@ def test_micro_batches_are_a_batch(mix, label_smoothing):
             # float64 over 5 steps: measured 2e-15
             torch.testing.assert_close(other[name], one[name], rtol=0, atol=2e-14)
     assert parts.counts().loss == pytest.approx(whole.counts().loss, rel=1e-13)
+
+
+@pytest.mark.parametrize("kinds", [{"mixup": 0.2}, {"cutmix": 1.0}], ids=str)
+def test_the_loss_of_a_mixed_batch_is_that_of_both_labels_in_their_shares(kinds):
+    plan = CIFAR.model_copy(update=kinds)
+    (batch,) = given = batches(1, dtype=torch.float64)
+    trainer = Trainer(network(torch.float64), plan, seed=5)
+    list(trainer.train_epoch(given))
+    mix = draw_mix(5, 0, mixup=plan.mixup, cutmix=plan.cutmix)
+    others = torch.tensor([3, 2, 1, 0, 7, 6, 5, 4])  # the parts of 4, reversed
+    images, kept = mixed(batch.images, batch.images[others], mix)
+    assert 0.01 < kept < 0.99
+    model = network(torch.float64)
+    use_parts(model, 4)
+    chances = model(images).softmax(1)
+    pair = (batch.labels, batch.labels[others])
+    own, partner = (-chances[range(8), labels].log() for labels in pair)
+    expected = (kept * own + (1 - kept) * partner).mean().item()
+    assert trainer.counts().loss == pytest.approx(expected, rel=1e-12)
