@@ -267,9 +267,11 @@ class _Heartbeat(threading.Thread):
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._cause: str | None = None
+        self._exchanged = 0
 
     def run(self) -> None:
         """Until stopped; ends the whole process if another one is lost while this one waits."""
+        threading.Thread(target=self._watch, name="heartbeat-watch", daemon=True).start()
         beats, seen, seen_at = 0, "", time.monotonic()
         while not self._ended.wait(_BEAT_SECONDS):
             beats += 1
@@ -281,10 +283,24 @@ class _Heartbeat(threading.Thread):
             if self._cause is not None:
                 self._give_up(self._cause)
                 return
+            self._exchanged += 1
             if heard != seen:
                 seen, seen_at = heard, time.monotonic()
             elif time.monotonic() - seen_at > SILENT_SECONDS:
                 self._give_up(f"lost process {self._next}: no life sign for {SILENT_SECONDS:.0f} s")
+                return
+
+    def _watch(self) -> None:
+        """Give up on a first process that is there and silent: its store has no deadline then.
+
+        Counts its own turns, since a clock goes on while this process is stopped itself.
+        """
+        before, turns = 0, 0
+        while not self._ended.wait(_BEAT_SECONDS):
+            turns = turns + 1 if self._exchanged == before else 0
+            before = self._exchanged
+            if turns * _BEAT_SECONDS > SILENT_SECONDS:
+                self._give_up(f"lost process 0: no life sign for {SILENT_SECONDS:.0f} s")
                 return
 
     def fail(self, error: BaseException) -> None:
@@ -293,11 +309,14 @@ class _Heartbeat(threading.Thread):
             return  # they know
         self._ended.set()
         text = _line(error) or type(error).__name__
-        with suppress(RuntimeError), self._lock:
+        if not self._lock.acquire(timeout=5 * _BEAT_SECONDS):
+            return  # the first process is silent, and nobody can be told
+        with suppress(RuntimeError):
             if not self._store.check([self._key(_FAILED)]):
                 self._store.set(self._key(_FAILED), f"process {self.rank} stopped: {text}")
                 if self.rank == 0:  # the store ends with this process: let the others read it
                     time.sleep(3 * _BEAT_SECONDS)
+        self._lock.release()
 
     def cause(self, wait: float) -> str | None:
         """Why another process stopped, as far as it is known within so many seconds."""
