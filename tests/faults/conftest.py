@@ -38,17 +38,21 @@ class Injector:
         environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as `resnext launch` has it
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, TESTS / "faults" / "injector.py", notes]
-        self.notes = notes
+        self.notes, self._pending = notes, False
         self._process = subprocess.Popen(command, env=environment, **pipes)
 
     def ask(self, folder, words, **fault):
         """Begin a command; the numbers of its processes. `answers` waits for their end."""
+        if self._pending:
+            self.answers()  # of a test that failed before it asked
         request = {"folder": str(folder), "words": [str(word) for word in words], **fault}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
+        self._pending = True
         return json.loads(self._process.stdout.readline())
 
     def answers(self):
+        self._pending = False
         return [Ended(**one) for one in json.loads(self._process.stdout.readline())]
 
     def run(self, folder, words, **fault):

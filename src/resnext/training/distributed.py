@@ -326,6 +326,10 @@ def _cause_of(text: str) -> ResNextError:
     return kinds.get(int(code), ResourceError)(cause)
 
 
+def _silent(rank: int) -> ResourceError:
+    return ResourceError(f"lost process {rank}: no life sign for {SILENT_SECONDS:.0f} s")
+
+
 class _Heartbeat(threading.Thread):
     """Signs of life, to the store and from the next process in the ring; bad news from anyone."""
 
@@ -338,9 +342,11 @@ class _Heartbeat(threading.Thread):
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._cause: ResNextError | None = None
+        self._exchanged = 0
 
     def run(self) -> None:
         """Until stopped; ends the whole process if another one is lost while this one waits."""
+        threading.Thread(target=self._watch, name="heartbeat-watch", daemon=True).start()
         beats, seen, seen_at = 0, "", time.monotonic()
         while not self._ended.wait(_BEAT_SECONDS):
             beats += 1
@@ -352,14 +358,24 @@ class _Heartbeat(threading.Thread):
             if self._cause is not None:
                 self._give_up(self._cause)
                 return
+            self._exchanged += 1
             if heard != seen:
                 seen, seen_at = heard, time.monotonic()
             elif time.monotonic() - seen_at > SILENT_SECONDS:
-                self._give_up(
-                    ResourceError(
-                        f"lost process {self._next}: no life sign for {SILENT_SECONDS:.0f} s"
-                    )
-                )
+                self._give_up(_silent(self._next))
+                return
+
+    def _watch(self) -> None:
+        """Give up on a first process that is there and silent: its store has no deadline then.
+
+        Counts its own turns, since a clock goes on while this process is stopped itself.
+        """
+        before, turns = 0, 0
+        while not self._ended.wait(_BEAT_SECONDS):
+            turns = turns + 1 if self._exchanged == before else 0
+            before = self._exchanged
+            if turns * _BEAT_SECONDS > SILENT_SECONDS:
+                self._give_up(_silent(0))
                 return
 
     def fail(self, error: BaseException) -> None:
@@ -369,11 +385,14 @@ class _Heartbeat(threading.Thread):
         self._ended.set()
         text = _line(error) or type(error).__name__
         code = error.exit_code if isinstance(error, ResNextError) else 1
-        with suppress(RuntimeError), self._lock:
+        if not self._lock.acquire(timeout=5 * _BEAT_SECONDS):
+            return  # the first process is silent, and nobody can be told
+        with suppress(RuntimeError):
             if not self._store.check([self._key(_FAILED)]):
                 self._store.set(self._key(_FAILED), f"{code} process {self.rank} stopped: {text}")
                 if self.rank == 0:  # the store ends with this process: let the others read it
                     time.sleep(3 * _BEAT_SECONDS)
+        self._lock.release()
 
     def cause(self, wait: float) -> ResNextError | None:
         """Why another process stopped, as far as it is known within so many seconds."""
