@@ -6,6 +6,9 @@ here; they stay ordinary exceptions with a traceback.
 
 from typing import ClassVar
 
+INTERRUPTED = 130
+"""Exit code of Ctrl-C: 128 and the number of the signal, as shells count it."""
+
 
 class ResNextError(ValueError):
     """Anything wrong with what the user gave; every error of this package is one."""

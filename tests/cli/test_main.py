@@ -44,7 +44,7 @@ def test_version(capsys):
         ),
         (
             ["train", "--epochs", "3", "--bad-limit=x"],
-            "expected a number for --bad-limit, found 'x'; see resnext train --help",
+            "expected a number of at least 0 for --bad-limit, found 'x'; see resnext train --help",
         ),
         (
             ["describe", "resnet50", "--batch", "0"],

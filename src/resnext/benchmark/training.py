@@ -1,9 +1,9 @@
 """Images per second of one training step: our trainer's beside those of torchvision and timm.
 
-All train the same network from the same weights, by the same SGD, on the same batch, which lies in
-memory. Their steps are interleaved in random order inside one process, slice by slice; a ratio is
-the median over slices of a method's rate by the best peer's on that slice. One thread is measured
-by its processor time, several and a GPU by the clock.
+All train the same network from the same weights, by the same SGD (ours fused, the peers' as their
+loops make it), on the same batch, which lies in memory. Their steps are interleaved in random order
+inside one process, slice by slice; a ratio is the median over slices of a method's rate by the best
+peer's on that slice. One thread is measured by its processor time, several and a GPU by the clock.
 """
 
 import random

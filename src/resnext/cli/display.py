@@ -23,15 +23,14 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from resnext.errors import INTERRUPTED
+
 if TYPE_CHECKING:
     from resnext.evaluation.scores import Part
     from resnext.metrics import Counts
     from resnext.runs import EpochRecord, Evaluation
     from resnext.runs.running import Progress as Record
     from resnext.training.loop import Step
-
-INTERRUPTED = 130
-"""128 and the number of the signal, as shells count it."""
 
 LINE_SECONDS = 60.0
 """Between two lines inside an epoch where there is no terminal."""
@@ -186,7 +185,8 @@ def memory_peak() -> int:
         import resource
     except ImportError:  # not on Windows
         return 0
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _fitting(width: int) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ def _cells(record: "EpochRecord", epochs: int, classes: int) -> dict[str, str]:
     return {
         "epoch": f"{record.epoch}/{epochs}",
         "rate": f"{record.learning_rate:.2g}",
-        "loss": f"{record.train_loss:.4f}",
+        "loss": "–" if record.train_loss is None else f"{record.train_loss:.4f}",
         "train err": f"{record.train_error:.2f}",
         "val err": f"{record.validation_error:.2f}",
         "val top-5": top5(record.validation_top5_error, classes),

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnext.errors import PreemptedError, ResourceError, UsageError
+from resnext.errors import (
+    INTERRUPTED,
+    CheckpointError,
+    DataError,
+    PreemptedError,
+    ResourceError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from torch.distributed.launcher.api import LaunchConfig
@@ -19,7 +26,10 @@ if TYPE_CHECKING:
 _STATUS = "RESNEXT_STATUS"
 """Names the folder in which processes leave their exit codes."""
 
-_FINAL = (2, 3, 4, 75, 130)
+_FINAL = (
+    *(kind.exit_code for kind in (UsageError, DataError, CheckpointError, PreemptedError)),
+    INTERRUPTED,
+)
 """Exit codes that another try would end with too, or that want none: usage, data, checkpoint,
 preempted, interrupted."""
 
@@ -77,6 +87,8 @@ def launch(
 
 def _range(nodes: str) -> tuple[int, int]:
     least, _, most = nodes.partition(":")
+    if (least.isdecimal() and most.isdecimal()) and int(most) < int(least):
+        raise UsageError(f"expected --nodes from the least to the most, found {nodes!r}")
     if not (least.isdecimal() and (most or least).isdecimal() and int(least) > 0):
         raise UsageError(f"expected --nodes as a number or a range such as 2:4, found {nodes!r}")
     return int(least), int(most or least)
@@ -117,7 +129,7 @@ def _run(config: "LaunchConfig", words: list[str], status: Path) -> int:
     try:
         elastic_launch(config, sys.executable)("-m", "resnext", *words)
     except SignalException as error:
-        asked = 130 if error.sigval == signal.SIGINT else PreemptedError.exit_code
+        asked = INTERRUPTED if error.sigval == signal.SIGINT else PreemptedError.exit_code
         return _left(status) or asked
     except ChildFailedError as error:
         if (code := _left(status)) is not None:

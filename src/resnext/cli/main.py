@@ -16,14 +16,13 @@ from resnext import __version__
 from resnext.cli.benchmark import benchmark_app
 from resnext.cli.data import data_app
 from resnext.cli.describe import describe
-from resnext.cli.display import INTERRUPTED
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.recipes import recipes
 from resnext.cli.solve import solve
 from resnext.cli.train import train
-from resnext.errors import ResNextError, ResourceError
+from resnext.errors import INTERRUPTED, ResNextError, ResourceError
 
 BROKEN_PIPE = 141
 """128 and the number of the signal, as shells count it."""

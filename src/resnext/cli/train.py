@@ -1,5 +1,6 @@
 """``resnext train``: a run from the first word to the summary."""
 
+import os
 import shlex
 import sys
 import time
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from resnext.cli.display import INTERRUPTED, follow, interruptible, loading
-from resnext.errors import PreemptedError, ResNextError, UsageError
+from resnext.cli.display import follow, interruptible, loading
+from resnext.errors import INTERRUPTED, PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:
     from resnext.runs import Plan, RunFolder
@@ -65,8 +66,8 @@ def train(
         str | None, typer.Option(help="Preprocessing, such as torch7-224; one for the data.")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the activations.")
-    ] = "fp32",
+        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Of the activations; fp32.")
+    ] = None,
     compilation: Annotated[
         Literal["default", "cuda-graphs", "max-autotune"] | None,
         typer.Option("--compile", help="Compile the network, in this mode."),
@@ -81,12 +82,15 @@ def train(
         bool, typer.Option("--shard", help="Split weights and momentum over the processes (FSDP).")
     ] = False,
     on_nan: Annotated[
-        Literal["stop", "skip"], typer.Option(help="What follows a gradient that is not finite.")
-    ] = "stop",
+        Literal["stop", "skip"] | None,
+        typer.Option(help="What follows a gradient that is not finite; stop."),
+    ] = None,
     nan_limit: Annotated[int, typer.Option(min=0, help="Steps that may be skipped so.")] = 20,
     bad_limit: Annotated[
         float,
-        typer.Option(help="Percent of an epoch's images that may be unreadable and replaced."),
+        typer.Option(
+            min=0, max=100, help="Percent of an epoch's images that may be unreadable and replaced."
+        ),
     ] = 0.1,
     save_seconds: Annotated[
         float, typer.Option(min=0, help="Between two checkpoints inside an epoch.")
@@ -117,6 +121,7 @@ def train(
         "workers": workers,
         "bad_limit": bad_limit / 100,
         "nan_limit": nan_limit,
+        "on_nan": on_nan,
     }
     with loading() as doing:
         # torch takes seconds to import: not for --help
@@ -124,7 +129,7 @@ def train(
         from resnext.training.speed import Speed
 
         machine["speed"] = Speed(
-            precision=precision,
+            precision=precision or "fp32",
             compilation=compilation,
             micro_batch=micro_batch,
             sync_bn=sync_bn,
@@ -138,12 +143,14 @@ def train(
         with loading(quiet=not world.first) as doing:
             doing(f"opening {data or resume or 'digits'}")
             machine["world"] = world
-            plan = world.agreed(lambda: _plan(asked | {"on_nan": on_nan}, machine, resume))
+            if resume is not None:
+                _require_kept(resume, {"precision": precision, "sync_bn": sync_bn or None})
+            plan = world.agreed(lambda: _plan(asked, machine, resume))
             folder = world.from_first(lambda: _folder(plan, out, resume, world))
         kept.append(folder)
         if world.first:
             _print_plan(plan, folder, world)
-        if not folder.finished():
+        if not world.from_first(folder.finished):
             _train(plan, folder, world, save_seconds, tensorboard=tensorboard)
         if world.first:
             _print_summary(folder, time.perf_counter() - started)
@@ -163,9 +170,19 @@ def _plan(asked: dict[str, Any], machine: dict[str, Any], resume: Path | None) -
 
     said = {name: value for name, value in asked.items() if value not in (None, {})}
     if resume is not None:
-        said.pop("on_nan")
         return plan_again(RunFolder.open(resume), said, **machine)
-    return plan(**said, **machine)
+    return plan(**said, **machine | {"on_nan": machine["on_nan"] or "stop"})
+
+
+def _require_kept(resume: Path, given: dict[str, Any]) -> None:
+    """Refuse another way to compute a run than the one that it was begun with."""
+    from resnext.runs import RunFolder
+
+    record = RunFolder.open(resume).record
+    for field, value in given.items():
+        kept = getattr(record, field)
+        if value not in (None, kept):
+            raise UsageError(f"expected {field} {kept} of {resume}, found {value}")
 
 
 def _folder(plan: "Plan", out: Path | None, resume: Path | None, world: "World") -> "RunFolder":
@@ -222,7 +239,8 @@ def _kept(folder: "RunFolder") -> str:
 
 
 def _continue(folder: "RunFolder") -> str:
-    return f"continue with: resnext train --resume {shlex.quote(str(folder.path))}"
+    launched = "launch ... " if "WORLD_SIZE" in os.environ else ""
+    return f"continue with: resnext {launched}train --resume {shlex.quote(str(folder.path))}"
 
 
 def _print_plan(plan: "Plan", folder: "RunFolder", world: "World") -> None:
@@ -254,19 +272,18 @@ def _changes(recipe: "Recipe") -> Iterator[tuple[str, str]]:
     from resnext.training.recipe import recipe as original
 
     usual = original(recipe.name)
+    scaled = usual.with_batch_size(recipe.batch_size).with_epochs(recipe.epochs)
     if recipe.batch_size != usual.batch_size:
         scale = f"{recipe.batch_size}/{usual.batch_size}"
-        linear = usual.learning_rate * recipe.batch_size / usual.batch_size
-        rule = f"{linear:g} = {usual.learning_rate:g} x {scale} (linear rule)"
-        yield "rate", rule if linear == recipe.learning_rate else f"{recipe.learning_rate:g}"
+        rate = f"{scaled.learning_rate:g} = {usual.learning_rate:g} x {scale}"
+        yield "rate", f"{rate} by the linear rule"
     if recipe.epochs != usual.epochs:
-        drops = ", ".join(f"{milestone:.4g}" for milestone in recipe.milestones)
+        drops = ", ".join(f"{milestone:.4g}" for milestone in scaled.milestones)
         moved = f"the rate drops in epochs {drops}" if drops else "the rate's curve is scaled too"
         yield "epochs", f"{recipe.epochs} instead of {usual.epochs}: {moved}"
-    derived = {"batch_size", "epochs", "milestones", "warmup_epochs", "epoch_steps", "ema"}
     for field, value in recipe:
-        if field not in derived | {"learning_rate"} and value != getattr(usual, field):
-            yield "set", f"{field} {value} instead of {getattr(usual, field)}"
+        if value != getattr(scaled, field):
+            yield "set", f"{field} {value} instead of {getattr(scaled, field)}"
 
 
 def _steps(plan: "Plan", world: "World") -> str:
@@ -278,7 +295,7 @@ def _steps(plan: "Plan", world: "World") -> str:
     if speed.micro_batch:
         parts.append(f"{speed.micro_batch} at once")
     parts.append(
-        "normalised over all of them"
+        "normalised over all processes"
         if speed.sync_bn
         else f"normalised over {recipe.bn_batch or speed.micro_batch or recipe.batch_size}"
     )

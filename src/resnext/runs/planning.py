@@ -200,6 +200,7 @@ def plan_again(
     workers: int | None = None,
     bad_limit: float = BAD_LIMIT,
     speed: Speed = PLAIN,
+    on_nan: OnNan | None = None,
     nan_limit: int = NAN_LIMIT,
     world: World = ALONE,
 ) -> Plan:
@@ -212,12 +213,11 @@ def plan_again(
         DataError: the images have changed.
     """
     record = folder.record
-    recipe_too = asked.keys() & {"recipe_name", "epochs", "batch_size", "settings"}
     again = plan(
         **{
             "data": record.data.location,
             "network": folder.spec(),
-            "recipe_name": record.recipe.name if recipe_too else record.recipe,
+            "recipe_name": record.recipe,
             "seed": record.seed,
             "profile_name": record.profile,
             "weights": Initial.parse(record.initial_weights) if record.initial_weights else None,
@@ -233,7 +233,7 @@ def plan_again(
             compilation=speed.compilation or record.compilation,
             micro_batch=speed.micro_batch or record.micro_batch,
         ),
-        on_nan=record.on_nan,
+        on_nan=on_nan or record.on_nan,
         nan_limit=nan_limit,
         world=world,
     )
@@ -322,10 +322,22 @@ def fitting_speed(
     Raises:
         ResourceError: not even one part fits; the message says how many images would.
     """
-    part = wanted.bn_batch or wanted.batch_size // world.size
     share = -(-wanted.batch_size // world.size)
+    if speed.sync_bn:
+        if speed.micro_batch:
+            raise UsageError(
+                "expected no --micro-batch to normalise over the whole batch, found one"
+            )
+        return speed
+    if speed.micro_batch and speed.micro_batch < (wanted.bn_batch or 1):
+        raise UsageError(
+            f"expected a micro-batch of at least the {wanted.bn_batch} images that are normalised "
+            f"together, found {speed.micro_batch}; --set bn_batch={speed.micro_batch} goes with it"
+        )
+    part = wanted.bn_batch or wanted.batch_size // world.size
     asked = speed.micro_batch or (min(part, share) if device.type == "cpu" else share)
-    fits = fitting_batch(spec, resolution, device, speed)
+    found = world.gather(fitting_batch(spec, resolution, device, speed, world.local_size))
+    fits = min((images for images in found if images is not None), default=None)
     if fits is None or asked <= fits:
         return replace(speed, micro_batch=None if asked >= share else asked)
     if speed.micro_batch is None and part <= fits:
@@ -338,11 +350,15 @@ def fitting_speed(
     )
 
 
-def fitting_batch(spec: Spec, resolution: int, device: torch.device, speed: Speed) -> int | None:
+def fitting_batch(
+    spec: Spec, resolution: int, device: torch.device, speed: Speed, processes: int = 1
+) -> int | None:
     """How many images a training step has room for at once; None where that is not known."""
     free = _free_memory(device)
     if free is None:
         return None
+    if device.type == "cpu":  # which all processes of the machine share
+        free //= processes
     cost = resnext.complexity(spec, resolution)
     width = 4 if speed.precision == "fp32" else 2
 

@@ -67,7 +67,7 @@ class EpochRecord(_Record):
 
     epoch: int
     learning_rate: float
-    train_loss: float
+    train_loss: float | None
     train_error: float
     validation_loss: float | None
     """Nothing where it is not finite, which happens while running statistics settle."""
@@ -78,6 +78,8 @@ class EpochRecord(_Record):
     images_per_second: float
     data_wait: float = 0.0
     """Part of the seconds in which no batch was ready."""
+    skipped: int = 0
+    """Updates of the run so far that were left out, their gradient not being finite."""
 
 
 class StepRecord(_Record):
@@ -138,7 +140,6 @@ def _deciding(record: RunRecord) -> dict[str, Any]:
         "seed": record.seed,
         "precision": record.precision,
         "sync_bn": record.sync_bn,
-        "on_nan": record.on_nan,
         "initial_weights": record.initial_weights,
     }
 

@@ -87,9 +87,10 @@ class _Run:
         self._save_seconds = save_seconds
         # Always the grouped form: it is the fastest one, and what checkpoints hold.
         model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
+        self._head_taken: bool | None = None
         begun = world.from_first(folder.checkpoints)
         if plan.initial is not None and not begun:
-            load_pretrained(model, plan.initial)
+            self._head_taken = load_pretrained(model, plan.initial)
         self.trainer = Trainer(
             model,
             plan.recipe,
@@ -108,14 +109,21 @@ class _Run:
         self._recent: deque[tuple[int, Any]] = deque(maxlen=4096)
         self._saved_at = time.monotonic()
         self._saving = threading.Lock()
-        self.stop.last_resort = self._last_resort
+        self._skipped = 0
 
     def resumed(self) -> Iterator[Progress]:
         """Load the newest state, if there is one."""
+        yield from self._load()
+        self.stop.last_resort = self._last_resort
+
+    def _load(self) -> Iterator[Progress]:
         checkpoint, problems = self.world.from_first(self.folder.newest)
         for problem in problems:
             yield Notice(text=f"{problem}; continuing from the checkpoint before")
         if checkpoint is None:
+            if self._head_taken is not None:
+                head = "taken over, having as many classes" if self._head_taken else "new"
+                yield Notice(text=f"begins with {self.plan.initial}; classifier {head}")
             if self.world.first:
                 self.folder.rewind(epochs=0, updates=0, bad_images=0)
             return
@@ -156,7 +164,7 @@ class _Run:
         self._save(epoch)
         model = self.trainer.evaluated()
         scores = yield from self._validate(model)
-        record = _epoch_record(epoch, scores)
+        record = _epoch_record(epoch, scores, skipped=self.trainer.bad_steps()[0])
         self.world.from_first(lambda: self.folder.keep(model.state_dict(), record))
         self._begin_epoch()
         yield record
@@ -203,6 +211,9 @@ class _Run:
         due = time.monotonic() - self._saved_at > self._save_seconds
         wishes = [len(bad), runaway, due and self.world.first, self.stop.signal is not None]
         new_bad, any_runaway, any_due, any_stop = self.world.totals(wishes)
+        self._seconds, self._waited = step.seconds, step.waited
+        if step.counts is not None:
+            yield from self._tell_of_skipped()
         if new_bad:
             yield from self._log_bad(step.epoch, bad)
         if any_runaway:
@@ -213,6 +224,12 @@ class _Run:
             self._save(step)
         if any_stop:
             raise PreemptedError(f"all up to step {step.step} of epoch {step.epoch} is saved")
+
+    def _tell_of_skipped(self) -> Iterator[Notice]:
+        skipped, _ = self.trainer.bad_steps()
+        if skipped > self._skipped:
+            yield Notice(text=f"{skipped} updates left out so far: no finite gradient")
+        self._skipped = skipped
 
     def _new_bad_images(self) -> list[Bad]:
         found = self._batches.bad[self._noted :] if self._batches else []
@@ -274,7 +291,7 @@ class _Run:
             f"training stopped: the gradient of update {first} (epoch {at.epoch}, learning rate "
             f"{at.learning_rate:.3g}) is not finite, {bad} such; its {len(images)} images are "
             f"numbers {images} of the training set: {names} …; {kept}; a lower rate or a look at "
-            "the images may help, or --on-nan skip"
+            f"the images may help{', or --on-nan skip' if self.plan.on_nan == 'stop' else ''}"
         )
 
     def _log(self, step: Step) -> StepRecord:
@@ -325,14 +342,22 @@ class _Run:
             },
         )
 
-    def _last_resort(self) -> None:
-        """Save from another thread while the main one is busy: with a step, or with scoring."""
+    def _last_resort(self) -> bool:
+        """Save from another thread while the main one is busy: with a step, or with scoring.
+
+        Returns whether there is a checkpoint of where training stands. A sharded network cannot be
+        put together here: that takes all processes, and their main threads.
+        """
         if not self.world.first:
             time.sleep(_FIRST_SAVES)
-        elif not self.plan.speed.sharded:  # which takes all processes, and their main threads
-            with self.trainer.committing:
-                if self.plan.on_nan == "skip" or not self.trainer.bad_steps()[0]:
-                    self._write(self.trainer.state())
+            return True
+        if self.plan.speed.sharded:
+            return False
+        with self.trainer.committing:
+            if self.plan.on_nan == "stop" and self.trainer.bad_steps()[0]:
+                return False
+            self._write(self.trainer.state())
+        return True
 
     def _validate(self, model: nn.Module) -> Generator[Part, None, Scores]:
         plan, images = self.plan, self.plan.data.validation
@@ -388,11 +413,11 @@ def _state_of(checkpoint: Checkpoint) -> State:
         ) from error
 
 
-def _epoch_record(trained: Epoch, scores: Scores) -> EpochRecord:
+def _epoch_record(trained: Epoch, scores: Scores, *, skipped: int) -> EpochRecord:
     return EpochRecord(
         epoch=trained.epoch,
         learning_rate=trained.learning_rate,
-        train_loss=_finite(trained.counts.loss) or 0.0,
+        train_loss=_finite(trained.counts.loss),
         train_error=trained.counts.top1_error,
         validation_loss=_finite(scores.counts.loss),
         validation_error=scores.counts.top1_error,
@@ -400,6 +425,7 @@ def _epoch_record(trained: Epoch, scores: Scores) -> EpochRecord:
         seconds=trained.seconds,
         images_per_second=trained.images_per_second,
         data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
+        skipped=skipped,
     )
 
 

@@ -14,14 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from resnext.errors import PreemptedError
+from resnext.errors import INTERRUPTED, PreemptedError
 
 GRACE_SECONDS = 4.0
 """For the main thread to reach the end of its step, save, and leave by itself."""
 
 PREEMPTION = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells count it."""
 
 
 class Stop:
@@ -29,12 +27,12 @@ class Stop:
 
     Attributes:
         signal: the first that came; None so far.
-        last_resort: saves, in another thread than the main one.
+        last_resort: saves, in another thread than the main one; whether there was what to save.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.last_resort: Callable[[], None] = lambda: None
+        self.last_resort: Callable[[], bool] = lambda: False
 
     @property
     def exit_code(self) -> int:
@@ -85,8 +83,8 @@ def _listen(numbers: socket.socket, stop: Stop, ended: threading.Event) -> None:
                 continue
             if not ended.wait(GRACE_SECONDS):
                 stop.signal = stop.signal or signal.Signals(received[0])
-                stop.last_resort()
-                sys.stderr.write(f"resnext: saved at {stop.signal.name}\n")
+                what = "saved" if stop.last_resort() else "nothing could be saved any more"
+                sys.stderr.write(f"resnext: asked to end ({stop.signal.name}); {what}\n")
                 sys.stderr.flush()
                 os._exit(PreemptedError.exit_code)
             return

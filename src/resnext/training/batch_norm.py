@@ -71,10 +71,11 @@ def use_parts(model: nn.Module, part: int) -> None:
 def part_sizes(images: int, part: int) -> list[int]:
     """How a batch is cut: whole parts, and a rest that joins the last of them if it is small.
 
-    A part of less than half the size would count in the running statistics with too much noise.
+    A part of less than half the size would measure with too much noise, and one image may have no
+    spread at all.
     """
     whole, rest = divmod(images, part)
-    if whole and rest < (part + 1) // 2:
+    if whole and rest < max(2, (part + 1) // 2):
         return [part] * (whole - 1) + [part + rest]
     return [part] * whole + [rest] * (rest > 0)
 

@@ -1,4 +1,4 @@
-"""How steps are computed: precision, compilation, layout. Nothing here changes what is learned."""
+"""How steps are computed: precision, compilation, layout; facts of the machine, not the recipe."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,7 +19,9 @@ _MODES = {"default": "default", "cuda-graphs": "reduce-overhead", "max-autotune"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How steps are computed: facts of the machine, of no meaning for what is computed.
+    """How steps are computed: what a machine is good for, rather than what is to be learned.
+
+    Precision and `sync_bn` do change what is computed, and a run keeps them to its end.
 
     Attributes:
         precision: of the activations; bf16 and fp16 by autocast, with weights in fp32.
@@ -68,8 +70,9 @@ def check_speed(speed: Speed, device: torch.device, world: World) -> None:
     """
     if speed.precision == "fp16" and device.type == "cpu":
         raise UsageError("expected a GPU for fp16, found cpu; bf16 has the range that fp16 lacks")
-    if speed.sync_bn and world.size > 1 and device.type != "cuda":
-        raise UsageError(f"expected GPUs to normalise over all processes, found {device.type}")
+    if speed.sync_bn and (world.size == 1 or device.type != "cuda"):
+        found = f"{world.size} on {device.type}"
+        raise UsageError(f"expected several processes on GPUs for --sync-bn, found {found}")
     if speed.sharded and (speed.precision == "fp16" or speed.compilation):
         raise UsageError("expected fp32 or bf16, not compiled, to be sharded, found another speed")
     if speed.compilation == "cuda-graphs" and device.type != "cuda":

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from resnext.errors import CheckpointError, DataError, UsageError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
-from resnext.training.batch_norm import batch_norms, grouped, part_sizes, shared_momenta, use_parts
+from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
 from resnext.training.distributed import ALONE, World, complete, own, part_of, whole
 from resnext.training.mixing import Mix, draw_mix, mixed, partners
 from resnext.training.optimizer import sgd
@@ -106,7 +106,6 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=speed.precision == "fp16")
         self._forward = compiled(self._replicated, speed.compilation)
         self._norms = batch_norms(model)
-        self._momenta = [norm.momentum for norm in self._norms]
         self._statistics = [
             tensor
             for norm in self._norms
@@ -120,6 +119,7 @@ class Trainer:
         self._committed = [tensor.clone() for tensor in self._buffers]
         kept = {id(now): old for now, old in zip(self._buffers, self._committed, strict=True)}
         self._counted = [kept[id(counter)] for counter in self._counters]
+        self._statistics_before = [kept[id(tensor)] for tensor in self._statistics]
         self._bad = torch.zeros((), dtype=torch.int64, device=self.device)
         self._first_bad = torch.zeros((), dtype=torch.int64, device=self.device)
         self._tally = Tally(self.device)
@@ -162,8 +162,9 @@ class Trainer:
 
     def next_epoch(self) -> None:
         """Move from the end of an epoch to the beginning of the next."""
-        self.position = Position(epoch=self.position.epoch + 1, updates=self.position.updates)
-        self._tally, self._begun = Tally(self.device), Counts()
+        with self.committing:
+            self.position = Position(epoch=self.position.epoch + 1, updates=self.position.updates)
+            self._tally, self._begun = Tally(self.device), Counts()
 
     def counts(self) -> Counts:
         """Of this epoch's images so far, over all processes; waits for the device."""
@@ -197,11 +198,8 @@ class Trainer:
             cutmix=self.recipe.cutmix,
         )
         tally = Tally(self.device)
-        if share:
-            for logits, y, loss in self._backward(images, labels, total, mix):
-                tally.add(logits, y, loss)
-        else:
-            self._nothing(images)
+        for logits, y, loss in self._backward(images, labels, total, mix):
+            tally.add(logits, y, loss)
         self.world.mean_(self._statistics, share / total)
         tally.share(self.world.sum_, total)
         with self.committing:
@@ -212,16 +210,36 @@ class Trainer:
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Add up gradients, micro-batch by micro-batch; yields logits, labels and mean losses."""
         sizes = self._micro_batches(len(labels))
+        rounds = max(1, len(sizes))
+        if self._speed.sharded:  # every pass of a sharded network takes all processes
+            rounds = max(self.world.gather(rounds))
+        statistics = [torch.zeros_like(tensor) for tensor in self._statistics]
         pieces = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
-        for i, (x, y) in enumerate(pieces):
-            self._set_momenta(sizes, i)
-            last = i == len(sizes) - 1
-            with nullcontext() if last else self.world.alone(self._replicated):
+        for left in range(rounds - 1, -1, -1):
+            x, y = next(pieces, (None, None))
+            self._restore_statistics()
+            with self.world.alone(self._replicated) if left else nullcontext():
+                if x is None or y is None:
+                    self._nothing(images)
+                    continue
                 logits, loss = self._loss(x, y, mix)
                 # DDP takes the mean over the processes
                 scaled = loss * (self.world.size / total)
                 self._scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
+            if statistics:
+                torch._foreach_add_(statistics, self._statistics, alpha=len(y) / len(labels))
             yield logits.detach(), y, loss.detach() / len(y)
+        if statistics:
+            torch._foreach_copy_(self._statistics, statistics)
+
+    def _restore_statistics(self) -> None:
+        """Begin a micro-batch with the running statistics of the step's beginning.
+
+        One update is linear in what a micro-batch measures, so the mean of the updates of all is
+        the update by their mean.
+        """
+        if self._statistics:
+            torch._foreach_copy_(self._statistics, self._statistics_before)
 
     def _loss(self, images: Tensor, labels: Tensor, mix: Mix | None) -> tuple[Tensor, Tensor]:
         """Logits, and the loss summed over the images."""
@@ -253,13 +271,6 @@ class Trainer:
         at_once = self._speed.micro_batch or images
         return grouped(part_sizes(images, self.recipe.bn_batch or at_once), at_once)
 
-    def _set_momenta(self, sizes: Sequence[int], number: int) -> None:
-        """Let the micro-batches of a step count in the running statistics like one batch."""
-        if len(sizes) == 1:
-            return
-        for norm, momentum in zip(self._norms, self._momenta, strict=True):
-            norm.momentum = shared_momenta(momentum or 0.0, sizes)[number]
-
     def _commit(self, rate: float, tally: Tally) -> None:
         """Take the step over, whole: weights, momentum, running mean, counts and position."""
         bad = self._note_bad()
@@ -286,8 +297,6 @@ class Trainer:
 
     def _settle_norms(self, bad: Tensor) -> None:
         """Leave normalisation as behind one forward pass of a good step."""
-        for norm, momentum in zip(self._norms, self._momenta, strict=True):
-            norm.momentum = momentum
         if self._counters:
             torch._foreach_copy_(self._counters, self._counted)
             torch._foreach_add_(self._counters, 1)

@@ -123,7 +123,8 @@ def test_parts_are_all_images_and_none_is_small(count, part):
     sizes = part_sizes(count, part)
     assert sum(sizes) == count
     assert all(2 * size >= part or size == count for size in sizes)
-    assert all(2 * size < 3 * part for size in sizes)
+    assert all(2 * size < 3 * part or size == part + 1 for size in sizes)
+    assert 1 not in sizes or part == 1 or count == 1
     assert sizes[:-1] == [part] * (len(sizes) - 1)
 
 
