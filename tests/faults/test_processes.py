@@ -27,7 +27,7 @@ CASES = {
     "a batch of 33": ((), {"count": 33}),
     "modern": (MODERN, {}),
     "sharded": (("--shard",), {}),
-    "sharded, unevenly": (("--shard", "--batch-size", "48"), {"count": 160}),
+    "sharded, unevenly": ((*ACCUMULATED, "--shard", "--batch-size", "48"), {"count": 160}),
     "sharded, accumulated": ((*ACCUMULATED, "--shard"), {"count": 160}),
     "accumulated": (ACCUMULATED, {"count": 160}),
     "accumulated, modern": ((*ACCUMULATED, *MODERN), {"count": 160}),

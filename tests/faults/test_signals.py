@@ -58,7 +58,7 @@ def test_in_a_step_of_20_seconds_what_is_before_it_is_saved(
     injector, tmp_path, undisturbed, call, saved
 ):
     ended, seconds = told(injector, tmp_path, (20.0, call), signal.SIGTERM)
-    assert (ended.status, ended.err) == (75, "resnext: saved at SIGTERM\n")
+    assert (ended.status, ended.err) == (75, "resnext: asked to end (SIGTERM); saved\n")
     assert seconds < SECONDS
     goes_on(injector, tmp_path, undisturbed, saved)
 
@@ -67,7 +67,7 @@ def test_in_a_validation_of_20_seconds_the_epochs_training_is_saved(
     injector, tmp_path, undisturbed
 ):
     ended, seconds = told(injector, tmp_path, (20.0, 4), signal.SIGUSR1)
-    assert (ended.status, ended.err) == (75, "resnext: saved at SIGUSR1\n")
+    assert (ended.status, ended.err) == (75, "resnext: asked to end (SIGUSR1); saved\n")
     assert seconds < SECONDS
     goes_on(injector, tmp_path, undisturbed, saved=2)
 
@@ -87,7 +87,7 @@ def test_in_a_validation_that_moves_on_it_ends_by_itself(injector, tmp_path, und
 )
 def test_asked_three_times_it_saves_once(injector, tmp_path, undisturbed, seconds_of_step):
     asked = (signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM)
-    ended, seconds = told(injector, tmp_path, (seconds_of_step, 7), *asked)
+    ended, seconds = told(injector, tmp_path, (seconds_of_step, 6), *asked)
     assert ended.status == 75
     assert ended.err.count("\n") == 1
     assert seconds < SECONDS
