@@ -53,7 +53,7 @@ def test_behind_it_all_is_as_before():
         if threading.active_count() <= threads:
             break
         threading.Event().wait(0.05)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # those of another test may have ended too
 
 
 @pytest.mark.parametrize("ending", [False, True])
