@@ -318,7 +318,8 @@ def fitting_speed(
 
     On a processor a micro-batch is what batch normalisation sees at once: with the paper's parts
     that measured 1.15 times (ResNeXt-50) to 1.4 times (ResNeXt-29) as fast as the whole batch, for
-    very small networks 0.9 times. A GPU gets its whole share of a batch, or as many parts of it as fit.
+    very small networks 0.9 times. A GPU gets its whole share of a batch, or as many parts of it as
+    fit.
 
     Raises:
         ResourceError: not even one part fits; the message says how many images would.
