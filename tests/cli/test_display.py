@@ -8,21 +8,12 @@ from resnext.cli import display
 from resnext.cli.display import follow, loading, step_texts, wait
 from resnext.evaluation.scores import Part, Scores
 from resnext.metrics import Counts
-from resnext.runs import DataRecord, EpochRecord, Evaluation
+from resnext.runs import DataRecord, Evaluation
 from resnext.training.loop import Step
+from stand_ins import epoch_record
 
 COUNTS = Counts(samples=100, top1_wrong=25, top5_wrong=5, loss_sum=50.0)
-EPOCH = EpochRecord(
-    epoch=1,
-    learning_rate=0.05,
-    train_loss=0.5,
-    train_error=25.0,
-    validation_loss=None,
-    validation_error=12.5,
-    validation_top5_error=1.0,
-    seconds=4.0,
-    images_per_second=50.0,
-)
+EPOCH = epoch_record()
 HEADER = "    epoch     rate    loss train err val err val top-5   img/s      s"
 LINE = "      1/3     0.05  0.5000     25.00   12.50      1.00      50    4.0"
 

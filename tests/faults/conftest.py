@@ -49,11 +49,16 @@ class Injector:
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         self._pending = True
-        return json.loads(self._process.stdout.readline())
+        return self._read()
 
     def answers(self):
         self._pending = False
-        return [Ended(**one) for one in json.loads(self._process.stdout.readline())]
+        return [Ended(**one) for one in self._read()]
+
+    def _read(self):
+        line = self._process.stdout.readline()
+        assert line, f"the injector itself ended with {self._process.wait(timeout=10)}"
+        return json.loads(line)
 
     def run(self, folder, words, **fault):
         """The end of one process."""

@@ -1,6 +1,6 @@
 """Training that meets a number that is none: what stops, what stays, what is said."""
 
-import re
+import json
 
 import pytest
 
@@ -18,9 +18,10 @@ def test_it_stops_and_names_the_update_its_images_and_the_last_checkpoint(
     assert (
         "the gradient of update 4 (epoch 2, learning rate 0.00234) is not finite, 1 " in ended.err
     )
-    (numbers,) = re.findall(r"its 16 images are numbers \[(.*?)\] of the training set", ended.err)
-    assert len({int(number) for number in numbers.split(",")} & set(range(48))) == 16
-    assert "sides row" in ended.err
+    assert "not-finite.json names its 16 images: sides row" in ended.err
+    found = json.loads((tmp_path / "run" / "not-finite.json").read_text())
+    assert len(set(found["numbers"]) & set(range(48))) == len(found["images"]) == 16
+    assert (found["update"], found["epoch"]) == (4, 2)
     assert "the last good checkpoint is run/checkpoints/step-00000003" in ended.err
     checkpoint = "checkpoints/step-00000003/"
     for name in ("weights.safetensors", "training.safetensors"):
@@ -80,7 +81,7 @@ def test_on_one_of_two_processes_all_of_them_agree(injector, tmp_path, on_nan):
     assert [end.status for end in ends] == [2, 2]
     # batch 2 has 16 images, one part of normalisation: they are all in the second process
     assert "of update 2 (epoch 1, learning rate" in ends[0].err
-    assert "its 16 images are numbers [" in ends[0].err
+    assert "not-finite.json names its 16 images: " in ends[0].err
     assert [end.err.count("resnext: error:") for end in ends] == [1, 1]
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
         "step-00000001"

@@ -3,6 +3,7 @@
 run.json             what was asked for: enough to do it again
 metrics.jsonl        one line for every epoch
 steps.jsonl          one line for every hundred updates
+not-finite.json      the images that training ran away on, if it did
 bad-images.jsonl     one line for every image that could not be used, if there were any
 checkpoints/step-*/  all that training needs to continue: the last ones
 weights.safetensors  the weights after the best epoch
@@ -29,6 +30,7 @@ from resnext.runs.records import (
     FORMAT,
     BadImage,
     EpochRecord,
+    NotFinite,
     RunRecord,
     StepRecord,
     best,
@@ -46,7 +48,7 @@ from resnext.training.checkpoint import (
 )
 
 RECORD, METRICS, STEPS, CHECKPOINTS = "run.json", "metrics.jsonl", "steps.jsonl", "checkpoints"
-BAD_IMAGES, LOCK = "bad-images.jsonl", "lock"
+BAD_IMAGES, NOT_FINITE, LOCK = "bad-images.jsonl", "not-finite.json", "lock"
 
 KEPT = 2
 """Checkpoints that stay: should the newest be damaged, there is the one before."""
@@ -143,6 +145,14 @@ class RunFolder:
         """
         _append(self.path / BAD_IMAGES, bad)
 
+    def keep_not_finite(self, found: NotFinite) -> None:
+        """Write down the images that training ran away on.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        write_bytes(self.path / NOT_FINITE, found.model_dump_json(indent=1).encode())
+
     def log(self, step: StepRecord) -> None:
         """Write down how the epoch is going.
 
@@ -201,7 +211,8 @@ class RunFolder:
         _rewrite(self.path / BAD_IMAGES, _lines(self.path / BAD_IMAGES, BadImage)[:bad_images])
 
     def _clear(self, updates: int) -> None:
-        """Remove half-written files, and rename the checkpoints that lie behind so many updates."""
+        """Remove half-written files and what comes again, and rename the checkpoints that lie behind so many updates."""
+        (self.path / NOT_FINITE).unlink(missing_ok=True)
         for partial in (self.path, self.path / CHECKPOINTS):
             for left in partial.glob("*" + PARTIAL):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from resnext.errors import CheckpointError
 from resnext.training.checkpoint import WEIGHTS, checksum_of, load_weights
-from resnext.training.trainer import require_same
+from resnext.training.state import require_same
 
 _HEAD = ("fc.weight", "fc.bias")
 

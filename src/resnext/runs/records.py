@@ -96,6 +96,16 @@ class StepRecord(_Record):
     data_wait: float
 
 
+class NotFinite(_Record):
+    """The update whose gradient was not finite, and the images that it came from."""
+
+    update: int
+    epoch: int
+    numbers: list[int]
+    """Positions in the training set."""
+    images: list[str]
+
+
 class BadImage(_Record):
     """An image that could not be used in an epoch, and the one that stood in for it."""
 

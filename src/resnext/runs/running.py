@@ -14,21 +14,23 @@ from torch import nn
 
 from resnext.data import evaluation_batches, train_batches
 from resnext.data.loader import Batches
-from resnext.data.making import Bad
 from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError, ResourceError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.metrics import Counts
 from resnext.model.network import build
+from resnext.runs.bad_images import BadImages
 from resnext.runs.epochs import EpochBatches
-from resnext.runs.folder import RunFolder
-from resnext.runs.planning import Plan, out_of_memory
+from resnext.runs.fitting import out_of_memory
+from resnext.runs.folder import NOT_FINITE, RunFolder
+from resnext.runs.planning import Plan
 from resnext.runs.pretrained import load_pretrained
-from resnext.runs.records import BadImage, EpochRecord, StepRecord
+from resnext.runs.records import BadImage, EpochRecord, NotFinite, StepRecord
 from resnext.runs.signals import Stop
 from resnext.training.checkpoint import Checkpoint
 from resnext.training.distributed import ALONE, World
 from resnext.training.loop import Epoch, Step, fit
-from resnext.training.trainer import Position, State, Trainer
+from resnext.training.state import Position, State
+from resnext.training.trainer import Trainer
 
 SAVE_SECONDS = 600.0
 """Between two checkpoints inside an epoch: so much work is lost at most."""
@@ -102,10 +104,7 @@ class _Run:
         )
         self._epochs = EpochBatches(len(plan.data.train), plan.recipe)
         self._seconds = self._waited = 0.0  # of the running epoch, up to the last save
-        self._batches: Batches | None = None
-        self._bad_epoch = 0  # of the epoch, over all processes
-        self._bad_logged = 0  # lines of the log
-        self._noted = 0  # of this process's list
+        self._bad_images = BadImages(plan.data.train, folder, world, plan.bad_limit)
         self._recent: deque[tuple[int, Any]] = deque(maxlen=4096)
         self._saved_at = time.monotonic()
         self._saving = threading.Lock()
@@ -130,11 +129,12 @@ class _Run:
         state = checkpoint.state
         self.trainer.load(_state_of(checkpoint))
         self._seconds, self._waited = state["seconds"], state["waited"]
-        self._bad_epoch, self._bad_logged = state["bad_epoch"], state["bad_logged"]
+        self._bad_images.in_epoch = state["bad_epoch"]
+        self._bad_images.logged = state["bad_logged"]
         position = self.trainer.position
         done = position.epoch if self._at_end() else position.epoch - 1
         if self.world.first:
-            self.folder.rewind(done, position.updates, self._bad_logged)
+            self.folder.rewind(done, position.updates, self._bad_images.logged)
         yield Notice(
             text=f"continuing behind step {position.step} of {self._epochs.steps} in "
             f"epoch {position.epoch}"
@@ -156,7 +156,7 @@ class _Run:
                 else:
                     yield from self._end_epoch(progress)
         except DataError:
-            self._log_last_bad()
+            self._bad_images.log_last(self.trainer.position.epoch)
             raise
 
     def _end_epoch(self, epoch: Epoch) -> Iterator[Progress]:
@@ -171,7 +171,7 @@ class _Run:
 
     def _begin_epoch(self) -> None:
         self._seconds = self._waited = 0.0
-        self._bad_epoch = 0
+        self._bad_images.in_epoch = 0
 
     def _at_end(self) -> bool:
         position = self.trainer.position
@@ -179,13 +179,11 @@ class _Run:
 
     def _remaining(self, epoch: int, step: int) -> Any:
         """The batches of an epoch behind so many steps."""
-        self._noted = 0
         return self._epochs.batches(epoch, step, self._pass)
 
     def _pass(self, number: int, start: int) -> Batches:
         plan = self.plan
-        self._noted = 0
-        self._batches = train_batches(
+        batches = train_batches(
             plan.data.train,
             plan.profile,
             batch_size=plan.recipe.batch_size,
@@ -201,12 +199,13 @@ class _Run:
             bad_limit=plan.bad_limit,
             reuse=True,
         )
-        return self._batches
+        self._bad_images.follow(batches)
+        return batches
 
     def _after(self, step: Step) -> Iterator[Progress]:
         """Whatever is due behind a step; all processes agree on it."""
         self._recent.append((self.trainer.position.updates, step.batch.indices))
-        bad = self._new_bad_images()
+        bad = self._bad_images.new()
         runaway = step.counts is not None and self._ran_away()
         due = time.monotonic() - self._saved_at > self._save_seconds
         wishes = [len(bad), runaway, due and self.world.first, self.stop.signal is not None]
@@ -215,7 +214,7 @@ class _Run:
         if step.counts is not None:
             yield from self._tell_of_skipped()
         if new_bad:
-            yield from self._log_bad(step.epoch, bad)
+            yield from self._bad_images.log(step.epoch, bad)
         if any_runaway:
             self._raise_not_finite(step)
         if self.trainer.position.updates % LOG_UPDATES == 0:
@@ -231,43 +230,6 @@ class _Run:
             yield Notice(text=f"{skipped} updates left out so far: no finite gradient")
         self._skipped = skipped
 
-    def _new_bad_images(self) -> list[Bad]:
-        found = self._batches.bad[self._noted :] if self._batches else []
-        self._noted += len(found)
-        return found
-
-    def _log_bad(self, epoch: int, bad: list[Bad]) -> Iterator[BadImage]:
-        """Note the images that could not be used, of all processes, and stop if they are many."""
-        ours = [self._bad_image(epoch, one) for one in bad]
-        found = [image for images in self.world.gather(ours) for image in images]
-        for image in found:
-            if self.world.first:
-                self.folder.note(image)
-            self._bad_logged += 1
-            yield image
-        self._bad_epoch += len(found)
-        allowed = int(self.plan.bad_limit * len(self.plan.data.train))
-        if self._bad_epoch > allowed:
-            raise DataError(
-                f"expected at most {allowed} images that cannot be used in an epoch, found "
-                f"{self._bad_epoch}: {found[-1].reason}"
-            )
-
-    def _log_last_bad(self) -> None:
-        """The images of a batch that never came to a step, because they were too many."""
-        for one in self._new_bad_images():
-            if self.world.first:
-                self.folder.note(self._bad_image(self.trainer.position.epoch, one))
-
-    def _bad_image(self, epoch: int, bad: Bad) -> BadImage:
-        source = self.plan.data.train
-        return BadImage(
-            epoch=epoch,
-            image=source.describe(bad.index),
-            reason=bad.reason,
-            replacement=source.describe(bad.replacement),
-        )
-
     def _ran_away(self) -> bool:
         """Whether training must end because its numbers are no longer finite."""
         bad, _ = self.trainer.bad_steps()
@@ -277,20 +239,22 @@ class _Run:
         return self.plan.on_nan == "stop" or bad > self.plan.nan_limit or self.trainer.scale_lost()
 
     def _raise_not_finite(self, at: Step | Epoch) -> NoReturn:
-        """Say which step it was, of which images, and what there is to go back to."""
-        bad, first = self.trainer.bad_steps()
-        mine: list[int] = next(
-            (images.tolist() for updates, images in self._recent if updates == first), []
-        )
+        """Say which update it was, of which images, and what there is to go back to."""
+        bad, update = self.trainer.bad_steps()
+        mine: list[int] = []
+        for updates, indices in self._recent:
+            if updates == update:
+                mine = indices.tolist()
         images = [index for part in self.world.gather(mine) for index in part]
-        source = self.plan.data.train
-        names = ", ".join(source.describe(index) for index in images[:3])
+        names = [self.plan.data.train.describe(index) for index in images]
+        found = NotFinite(update=update, epoch=at.epoch, numbers=images, images=names)
+        self.world.from_first(lambda: self.folder.keep_not_finite(found))
         saved = self.world.from_first(self.folder.checkpoints)
         kept = f"the last good checkpoint is {saved[0]}" if saved else "no checkpoint was saved yet"
         raise NotFiniteError(
-            f"training stopped: the gradient of update {first} (epoch {at.epoch}, learning rate "
-            f"{at.learning_rate:.3g}) is not finite, {bad} such; its {len(images)} images are "
-            f"numbers {images} of the training set: {names} …; {kept}; a lower rate or a look at "
+            f"training stopped: the gradient of update {update} (epoch {at.epoch}, learning rate "
+            f"{at.learning_rate:.3g}) is not finite, {bad} such; {NOT_FINITE} names its "
+            f"{len(images)} images: {', '.join(names[:3])} …; {kept}; a lower rate or a look at "
             f"the images may help{', or --on-nan skip' if self.plan.on_nan == 'stop' else ''}"
         )
 
@@ -337,8 +301,8 @@ class _Run:
                 "scaler": dict(state.scaler),
                 "seconds": self._seconds,
                 "waited": self._waited,
-                "bad_epoch": self._bad_epoch,
-                "bad_logged": self._bad_logged,
+                "bad_epoch": self._bad_images.in_epoch,
+                "bad_logged": self._bad_images.logged,
             },
         )
 
@@ -443,8 +407,14 @@ def _enough_memory(plan: Plan) -> Iterator[None]:
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ResourceError(out_of_memory(plan)) from error
+        raise ResourceError(_too_little(plan)) from error
     except RuntimeError as error:
         if "alloc" not in str(error) and "memory" not in str(error):
             raise
-        raise ResourceError(out_of_memory(plan)) from error
+        raise ResourceError(_too_little(plan)) from error
+
+
+def _too_little(plan: Plan) -> str:
+    return out_of_memory(
+        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, plan.processes
+    )

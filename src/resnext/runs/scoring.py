@@ -28,7 +28,7 @@ from resnext.runs.planning import check_workers, lasting, resolve_device, usual_
 from resnext.runs.records import DataRecord
 from resnext.training.checkpoint import load_weights
 from resnext.training.distributed import ALONE, World
-from resnext.training.trainer import require_same
+from resnext.training.state import require_same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,17 +18,15 @@ class RunningMean:
         self.module = copy.deepcopy(model).requires_grad_(requires_grad=False).eval()
         self._live, self._mean = _floats(model), _floats(self.module)
 
-    def update(self, updates: int, skip: Tensor | None = None) -> None:
-        """Take in the weights after so many updates; nothing where `skip`, a boolean, is true.
+    def update(self, updates: int, held_back: Tensor) -> None:
+        """Take in the weights after so many updates; nothing where `held_back` is true.
 
-        It lies on the device, which is not waited for.
+        It is a boolean on the device, which is not waited for.
         """
         taken = 1 - min(self.decay, (1 + updates) / (10 + updates))
-        if skip is None:
-            torch._foreach_lerp_(self._mean, self._live, taken)
-            return
-        for mean, live in zip(self._mean, self._live, strict=True):
-            mean.lerp_(live, taken * (~skip).to(mean.dtype))
+        change = torch._foreach_sub(self._live, self._mean)
+        torch._foreach_mul_(change, taken * (~held_back).to(self._live[0].dtype))
+        torch._foreach_add_(self._mean, change)
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

@@ -1,37 +1,30 @@
 """Several processes that train as one; the only file that imports torch.distributed.
 
-Processes are started by torchrun (see `resnext launch`), which tells each its rank. Two channels
-tie them together: collectives for tensors, and for life signs a thread that talks to rank 0's
-store. A process that falls silent, dies or fails takes the others with it within a minute, and they
-say why; nobody waits for ever.
+Processes are started by torchrun (see `resnext launch`), which tells each its rank. Collectives
+exchange tensors, `heartbeat.py` life signs: a process that falls silent, dies or fails takes the
+others with it within a minute, and they say why; nobody waits for ever.
 """
 
 import os
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._C._distributed_c10d import TCPStore
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from resnext.errors import (
-    CheckpointError,
-    DataError,
-    ResNextError,
-    ResourceError,
-    UsageError,
-)
+from resnext.errors import ResNextError, ResourceError, UsageError
+from resnext.training.heartbeat import Heartbeat, first_line
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
 
 START_SECONDS = 60.0
 """For all processes to meet."""
@@ -39,14 +32,8 @@ START_SECONDS = 60.0
 COLLECTIVE_SECONDS = 600.0
 """For one exchange of tensors: a process may validate, compile or save meanwhile."""
 
-SILENT_SECONDS = 40.0
-"""After which a process without a life sign counts as lost."""
-
 TOLD = "the first process says this"
 """A note of an error that all processes end with."""
-
-_BEAT_SECONDS = 1.0
-_FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +51,6 @@ class World:
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
-    _beat: "_Heartbeat | None" = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> bool:
@@ -239,9 +225,9 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[World]:
         yield ALONE
         return
     rank = _number(environment, "RANK", None)
-    beat = _Heartbeat(rank, size, _store(rank, environment))
+    beat = Heartbeat(rank, size, _store(rank, environment))
     local = (_number(environment, "LOCAL_RANK", 0), _number(environment, "LOCAL_WORLD_SIZE", 1))
-    world = World(rank, size, *local, beat)
+    world = World(rank, size, *local)
     beat.start()
     try:
         with _translated(beat):
@@ -267,14 +253,14 @@ def _number(environment: Mapping[str, str], name: str, default: int | None) -> i
         ) from None
 
 
-def _store(rank: int, environment: Mapping[str, str]) -> TCPStore:
-    """Rank 0's store, for this thread alone: a client that waits blocks whoever shares it."""
+def _store(rank: int, environment: Mapping[str, str]) -> "TCPStore":
+    """Rank 0's store, for the life signs alone."""
     address = environment.get("MASTER_ADDR", "127.0.0.1")
     port = _number(environment, "MASTER_PORT", None)
     # under plain torchrun the agent holds the store already
     host = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     try:
-        return TCPStore(
+        return dist.TCPStore(  # type: ignore[attr-defined]
             address,
             port,
             is_master=host,
@@ -285,7 +271,7 @@ def _store(rank: int, environment: Mapping[str, str]) -> TCPStore:
     except (RuntimeError, ValueError) as error:
         raise ResourceError(
             f"expected the first process at {address}:{port}, found none in "
-            f"{START_SECONDS:.0f} s: {_line(error)}"
+            f"{START_SECONDS:.0f} s: {first_line(error)}"
         ) from error
 
 
@@ -299,7 +285,7 @@ def _open_channels(world: World) -> None:
 
 
 @contextmanager
-def _translated(beat: "_Heartbeat") -> Iterator[None]:
+def _translated(beat: Heartbeat) -> Iterator[None]:
     """One line instead of what the network layers say of a peer that is gone."""
     try:
         yield
@@ -307,119 +293,9 @@ def _translated(beat: "_Heartbeat") -> Iterator[None]:
         cause = beat.cause(wait=5.0)
         if cause is None and not _of_the_network(error):
             raise
-        raise cause or ResourceError(f"lost another process: {_line(error)}") from error
+        raise cause or ResourceError(f"lost another process: {first_line(error)}") from error
 
 
 def _of_the_network(error: RuntimeError) -> bool:
     words = ("gloo", "nccl", "connection", "socket", "timed out", "peer", "store")
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in words)
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _cause_of(text: str) -> ResNextError:
-    """What another process ended with, with its exit code."""
-    code, _, cause = text.partition(" ")
-    kinds = {kind.exit_code: kind for kind in (UsageError, DataError, CheckpointError)}
-    return kinds.get(int(code), ResourceError)(cause)
-
-
-def _silent(rank: int) -> ResourceError:
-    return ResourceError(f"lost process {rank}: no life sign for {SILENT_SECONDS:.0f} s")
-
-
-class _Heartbeat(threading.Thread):
-    """Signs of life, to the store and from the next process in the ring; bad news from anyone."""
-
-    def __init__(self, rank: int, size: int, store: TCPStore) -> None:
-        super().__init__(name="heartbeat", daemon=True)
-        self.rank, self._next, self._store = rank, (rank + 1) % size, store
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        self._prefix = f"resnext/{attempt}/"
-        store.set_timeout(timedelta(seconds=SILENT_SECONDS / 2))
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._cause: ResNextError | None = None
-        self._exchanged = 0
-
-    def run(self) -> None:
-        """Until stopped; ends the whole process if another one is lost while this one waits."""
-        threading.Thread(target=self._watch, name="heartbeat-watch", daemon=True).start()
-        beats, seen, seen_at = 0, "", time.monotonic()
-        while not self._ended.wait(_BEAT_SECONDS):
-            beats += 1
-            try:
-                heard = self._exchange(str(beats))
-            except RuntimeError:  # the store is gone, and the first process with it
-                self._give_up(ResourceError("lost process 0: it no longer answers"))
-                return
-            if self._cause is not None:
-                self._give_up(self._cause)
-                return
-            self._exchanged += 1
-            if heard != seen:
-                seen, seen_at = heard, time.monotonic()
-            elif time.monotonic() - seen_at > SILENT_SECONDS:
-                self._give_up(_silent(self._next))
-                return
-
-    def _watch(self) -> None:
-        """Give up on a first process that is there and silent: its store has no deadline then.
-
-        Counts its own turns, since a clock goes on while this process is stopped itself.
-        """
-        before, turns = 0, 0
-        while not self._ended.wait(_BEAT_SECONDS):
-            turns = turns + 1 if self._exchanged == before else 0
-            before = self._exchanged
-            if turns * _BEAT_SECONDS > SILENT_SECONDS:
-                self._give_up(_silent(0))
-                return
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the others why this process ends."""
-        if self._cause is not None:
-            return  # they know
-        self._ended.set()
-        text = _line(error) or type(error).__name__
-        code = error.exit_code if isinstance(error, ResNextError) else 1
-        if not self._lock.acquire(timeout=5 * _BEAT_SECONDS):
-            return  # the first process is silent, and nobody can be told
-        with suppress(RuntimeError):
-            if not self._store.check([self._key(_FAILED)]):
-                self._store.set(self._key(_FAILED), f"{code} process {self.rank} stopped: {text}")
-                if self.rank == 0:  # the store ends with this process: let the others read it
-                    time.sleep(3 * _BEAT_SECONDS)
-        self._lock.release()
-
-    def cause(self, wait: float) -> ResNextError | None:
-        """Why another process stopped, as far as it is known within so many seconds."""
-        end = time.monotonic() + wait
-        while self._cause is None and self.is_alive() and time.monotonic() < end:
-            time.sleep(0.1)
-        return self._cause
-
-    def stop(self) -> None:
-        """No more signs: this process is done, and so are the others."""
-        self._ended.set()
-
-    def _exchange(self, beat: str) -> str:
-        with self._lock:
-            self._store.set(self._key(f"alive/{self.rank}"), beat)
-            if self._store.check([self._key(_FAILED)]):
-                self._cause = _cause_of(self._store.get(self._key(_FAILED)).decode())
-            other = self._key(f"alive/{self._next}")
-            return self._store.get(other).decode() if self._store.check([other]) else ""
-
-    def _key(self, name: str) -> str:
-        return self._prefix + name
-
-    def _give_up(self, cause: ResNextError) -> None:
-        """The main thread may hang in an exchange that never ends: it gets a moment to notice."""
-        self._cause = cause
-        if not self._ended.wait(8.0):
-            sys.stderr.write(f"resnext: error: {cause}\n")
-            sys.stderr.flush()
-            os._exit(cause.exit_code)

@@ -1,7 +1,7 @@
 """How steps are computed: precision, compilation, layout; facts of the machine, not the recipe."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,8 @@ from resnext.errors import UsageError
 from resnext.training.distributed import World
 
 Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 Compilation = Literal["default", "cuda-graphs", "max-autotune"]
-COMPILATIONS: tuple[Compilation, ...] = get_args(Compilation)
 _MODES = {"default": "default", "cuda-graphs": "reduce-overhead", "max-autotune": "max-autotune"}
 
 

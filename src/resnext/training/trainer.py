@@ -6,16 +6,15 @@ what it counts stays there until somebody asks.
 
 import copy
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnext.errors import CheckpointError, DataError, UsageError
+from resnext.errors import DataError, UsageError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
 from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
@@ -25,6 +24,7 @@ from resnext.training.optimizer import sgd
 from resnext.training.recipe import Recipe
 from resnext.training.schedule import rate_of_step
 from resnext.training.speed import PLAIN, Speed, autocast, check_speed, compiled, moved
+from resnext.training.state import Position, State, require_same
 
 _LEAST_SCALE = 2.0**-14
 """Below it fp16 gradients overflow whatever they are scaled by: the loss itself has run away."""
@@ -46,15 +46,6 @@ class Batches(Protocol):
     def totals(self) -> Sequence[int]: ...  # noqa: D102 - images of each, over all processes
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Batch]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """How far training has come: `step` steps of epoch `epoch` are done, of `updates` in all."""
-
-    epoch: int = 1
-    step: int = 0
-    updates: int = 0
 
 
 class Trainer:
@@ -79,7 +70,7 @@ class Trainer:
         """Take over `model`, which must be on `device` already.
 
         `skip_bad` leaves out a step whose gradient is not finite; otherwise nothing moves from the
-        first such step on, and `bad_steps` says which it was.
+        first such step on; `bad_steps` says which it was.
 
         Raises:
             UsageError: the device cannot do what `speed` asks for.
@@ -121,7 +112,7 @@ class Trainer:
         self._counted = [kept[id(counter)] for counter in self._counters]
         self._statistics_before = [kept[id(tensor)] for tensor in self._statistics]
         self._bad = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._first_bad = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._bad_update = torch.zeros((), dtype=torch.int64, device=self.device)
         self._tally = Tally(self.device)
         self._begun = Counts()
         self.position = Position()
@@ -171,11 +162,13 @@ class Trainer:
         return self._begun + self._tally.counts()
 
     def bad_steps(self) -> tuple[int, int]:
-        """How many steps had a gradient that is not finite, and which update was the first.
+        """How many steps had a gradient that is not finite, and which update that was.
+
+        Of several that were left out, the last.
 
         Waits for the device. The numbers are the same in all processes.
         """
-        return int(self._bad.item()), int(self._first_bad.item())
+        return int(self._bad.item()), int(self._bad_update.item())
 
     def scale_lost(self) -> bool:
         """Whether fp16 gradients overflow however little they are scaled."""
@@ -213,11 +206,13 @@ class Trainer:
         rounds = max(1, len(sizes))
         if self._speed.sharded:  # every pass of a sharded network takes all processes
             rounds = max(self.world.gather(rounds))
-        statistics = [torch.zeros_like(tensor) for tensor in self._statistics]
+        several = rounds > 1 and bool(self._statistics)
+        statistics = [torch.zeros_like(tensor) for tensor in self._statistics] if several else []
         pieces = zip(torch.split(images, sizes), torch.split(labels, sizes), strict=True)
         for left in range(rounds - 1, -1, -1):
             x, y = next(pieces, (None, None))
-            self._restore_statistics()
+            if several:
+                self._restore_statistics()
             with self.world.alone(self._replicated) if left else nullcontext():
                 if x is None or y is None:
                     self._nothing(images)
@@ -226,10 +221,10 @@ class Trainer:
                 # DDP takes the mean over the processes
                 scaled = loss * (self.world.size / total)
                 self._scaler.scale(scaled).backward()  # type: ignore[no-untyped-call]
-            if statistics:
+            if several:
                 torch._foreach_add_(statistics, self._statistics, alpha=len(y) / len(labels))
             yield logits.detach(), y, loss.detach() / len(y)
-        if statistics:
+        if several:
             torch._foreach_copy_(self._statistics, statistics)
 
     def _restore_statistics(self) -> None:
@@ -238,8 +233,7 @@ class Trainer:
         One update is linear in what a micro-batch measures, so the mean of the updates of all is
         the update by their mean.
         """
-        if self._statistics:
-            torch._foreach_copy_(self._statistics, self._statistics_before)
+        torch._foreach_copy_(self._statistics, self._statistics_before)
 
     def _loss(self, images: Tensor, labels: Tensor, mix: Mix | None) -> tuple[Tensor, Tensor]:
         """Logits, and the loss summed over the images."""
@@ -273,60 +267,64 @@ class Trainer:
 
     def _commit(self, rate: float, tally: Tally) -> None:
         """Take the step over, whole: weights, momentum, running mean, counts and position."""
-        bad = self._note_bad()
-        self._update(rate, bad)
-        self._settle_norms(bad)
+        held_back = self._held_back()
+        self._update(rate, held_back)
+        self._settle_norms(held_back)
         updates = self.position.updates + 1
         if self.average:
-            self.average.update(updates, bad if self._skip_bad else None)
+            self.average.update(updates, held_back)
         self._tally.absorb(tally)
         self.position = Position(
             epoch=self.position.epoch, step=self.position.step + 1, updates=updates
         )
 
-    def _update(self, rate: float, bad: Tensor) -> None:
-        """Move the weights, unless the step is bad: the device decides, without telling."""
+    def _update(self, rate: float, held_back: Tensor) -> None:
+        """Move the weights, unless they are held back: the device decides, without telling."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         if self._scaler.is_enabled():
             self._scaler.step(self._optimizer)
             self._scaler.update()
         else:
-            self._optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+            self._optimizer.found_inf = held_back.float()  # type: ignore[attr-defined]
             self._optimizer.step()
 
-    def _settle_norms(self, bad: Tensor) -> None:
+    def _settle_norms(self, held_back: Tensor) -> None:
         """Leave normalisation as behind one forward pass of a good step."""
         if self._counters:
             torch._foreach_copy_(self._counters, self._counted)
             torch._foreach_add_(self._counters, 1)
         if self._skip_bad:
             for now, before in zip(self._buffers, self._committed, strict=True):
-                torch.where(bad, before, now, out=now)
+                torch.where(held_back, before, now, out=now)
         self._commit_buffers()
 
     def _commit_buffers(self) -> None:
         if self._buffers:
             torch._foreach_copy_(self._committed, self._buffers)
 
-    def _note_bad(self) -> Tensor:
+    def _held_back(self) -> Tensor:
         """Whether this update must not be: a device's boolean, the same in all processes.
 
-        Gradients have been exchanged, so a loss that is not finite anywhere shows everywhere.
+        Gradients have been exchanged, so a loss that is not finite anywhere shows everywhere. In
+        fp16 they may overflow without harm: the scaler skips such a step and scales less.
         """
-        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
-        for name, p in self._parameters.items():
-            self._held[name].grad = None if p.grad is None else own(p.grad)
+        if self._speed.sharded:
+            for name, p in self._parameters.items():
+                self._held[name].grad = None if p.grad is None else own(p.grad)
         if self._scaler.is_enabled():
             self._scaler.unscale_(self._optimizer)
-            return torch.zeros((), dtype=torch.bool, device=self.device)
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
         bad = ~torch.isfinite(complete(torch.nn.utils.get_total_norm(gradients)))
-        first = bad & (self._bad == 0)
-        self._first_bad.add_(first * (self.position.updates + 1))
+        if self._scaler.is_enabled():
+            return bad
+        noted = bad if self._skip_bad else bad & (self._bad == 0)
+        update = torch.full_like(self._bad_update, self.position.updates + 1)
+        self._bad_update = torch.where(noted, update, self._bad_update)
         self._bad += bad
         return bad if self._skip_bad else self._bad > 0
 
-    def state(self) -> "State":
+    def state(self) -> State:
         """All that decides what comes next, behind the last finished step.
 
         Safe to call from another thread that holds `committing`, in the middle of a step too:
@@ -351,7 +349,7 @@ class Trainer:
             scaler=scaler,
         )
 
-    def load(self, state: "State") -> None:
+    def load(self, state: State) -> None:
         """Continue from a state.
 
         Raises:
@@ -377,7 +375,7 @@ class Trainer:
             self._scaler.load_state_dict(dict(state.scaler))
         self.position, self._begun, self._tally = state.position, state.counts, Tally(self.device)
         self._bad.fill_(state.bad_steps[0])
-        self._first_bad.fill_(state.bad_steps[1])
+        self._bad_update.fill_(state.bad_steps[1])
 
     def _weights(self) -> dict[str, Tensor]:
         """Parameters and buffers as they were behind the last finished step."""
@@ -396,49 +394,6 @@ class Trainer:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """What a checkpoint holds: see `Trainer.state`.
-
-    Attributes:
-        weights: of the network, under its names.
-        tensors: `momentum/<name>` and, with a running mean, `average/<name>`.
-        counts: of the epoch at `position` so far.
-        bad_steps: how many steps were not finite, and which update was the first.
-        scaler: of fp16 gradients.
-    """
-
-    weights: Mapping[str, Tensor]
-    tensors: Mapping[str, Tensor]
-    position: Position
-    counts: Counts
-    bad_steps: tuple[int, int] = (0, 0)
-    scaler: Mapping[str, Any] = field(default_factory=dict)
-
-
 def _held(p: nn.Parameter) -> nn.Parameter:
     """A parameter as this process holds it: itself, or a part that shares its memory."""
     return p if own(p) is p else nn.Parameter(own(p.detach()))
-
-
-def require_same(what: str, ours: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Refuse tensors of other names, shapes or types than ours, before anything is changed.
-
-    Raises:
-        CheckpointError: one differs.
-    """
-    wanted = {name: _kind(tensor) for name, tensor in ours.items()}
-    given = {name: _kind(tensor) for name, tensor in found.items()}
-    odd = sorted(
-        name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name)
-    )
-    if odd:
-        raise CheckpointError(
-            f"expected {what} with {odd[0]} as {wanted.get(odd[0], 'nothing')}, found "
-            f"{given.get(odd[0], 'nothing')} ({len(odd)} such)"
-        )
-
-
-def _kind(tensor: Tensor) -> str:
-    size = "x".join(map(str, tensor.shape)) or "one number"
-    return f"{size} of {str(tensor.dtype).removeprefix('torch.')}"

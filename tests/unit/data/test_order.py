@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from resnext.data.order import (
     Key,
+    batch_sizes,
     evaluation_batches,
     generator,
     permutation,
@@ -118,6 +119,32 @@ def test_evaluation_counts_every_image_once(count: int, world: int, size: int) -
         for index in batch.tolist()
     ]
     assert seen == list(range(count))
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(1, 8),
+    st.integers(1, 4),
+    st.integers(1, 5),
+    st.integers(0, 20),
+)
+def test_parts_stay_whole_whoever_has_them(
+    count: int, part: int, world: int, parts: int, done: int
+) -> None:
+    """Of every batch, each rank has whole parts in their order; what is left over is the last's."""
+    batch = part * (world + parts - 1)
+    start = min(done * batch, count)
+    order = permutation(count, seed=1, epoch=1)
+    usual = {"batch_size": batch, "start": start, "last": "keep", "part": part}
+    whole = training_batches(order, rank=0, world=1, **usual)
+    shares = [training_batches(order, rank=r, world=world, **usual) for r in range(world)]
+    sizes = batch_sizes(count, batch_size=batch, start=start, last="keep")
+    assert [len(images) for images in whole] == sizes
+    for images, split in zip(whole, zip(*shares, strict=True), strict=True):
+        assert np.concatenate(split).tolist() == images.tolist()
+        cuts = np.cumsum([len(share) for share in split])
+        assert all(cut % part == 0 or cut == len(images) for cut in cuts)
+        assert all(len(images) - cut >= part or cut == len(images) for cut in cuts if cut)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])

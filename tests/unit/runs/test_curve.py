@@ -1,26 +1,13 @@
 import pytest
 
-from resnext.runs import EpochRecord, plan
+from resnext.runs import plan
 from resnext.runs.curve import Curve
+from stand_ins import epoch_record
 
 
 @pytest.fixture(scope="module")
 def record():
     return plan("digits", device="cpu").record()
-
-
-def epoch(number, error):
-    return EpochRecord(
-        epoch=number,
-        learning_rate=0.1,
-        train_loss=1.0,
-        train_error=10.0,
-        validation_loss=1.0,
-        validation_error=error,
-        validation_top5_error=0.0,
-        seconds=1.0,
-        images_per_second=1.0,
-    )
 
 
 def test_the_default_run_has_a_curve_of_all_its_epochs(record):
@@ -41,5 +28,5 @@ def test_another_recipe_has_none(record):
 )
 def test_what_lies_within_a_width_of_the_range_is_on_the_curve(record, error, word):
     curve = Curve.of(record).model_copy(update={"errors": ((9.0, 1.0), (8.0, 2.5))})
-    line = curve.verdict([epoch(1, 50.0), epoch(2, error)])
+    line = curve.verdict([epoch_record(1, 50.0), epoch_record(2, error)])
     assert line == (f"{word} the golden curve: {error:.2f} % at epoch 2, 1.00 to 2.50 % in 2 runs")

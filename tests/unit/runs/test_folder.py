@@ -7,8 +7,9 @@ import torch
 
 import resnext
 from resnext.errors import CheckpointError, ResourceError, UsageError
-from resnext.runs import EpochRecord, RunFolder, best
+from resnext.runs import RunFolder, best
 from resnext.training.checkpoint import Checkpoint, load_weights
+from stand_ins import epoch_record
 
 
 def checkpoint(weights, **state):
@@ -16,20 +17,6 @@ def checkpoint(weights, **state):
 
 
 WEIGHTS = {"w": torch.arange(6.0)}
-
-
-def epoch(number, error):
-    return EpochRecord(
-        epoch=number,
-        learning_rate=0.1,
-        train_loss=1.5,
-        train_error=30.0,
-        validation_loss=None,
-        validation_error=error,
-        validation_top5_error=0.0,
-        seconds=2.0,
-        images_per_second=24.0,
-    )
 
 
 @pytest.fixture
@@ -118,7 +105,7 @@ def test_epochs_are_kept_with_the_last_checkpoint_and_the_best_weights(folder):
     for number, error in enumerate([50.0, 20.0, 30.0], start=1):
         weights = {"w": torch.full((2,), float(number))}
         folder.save(9 * number, checkpoint(weights, epoch=number))
-        folder.keep(weights, epoch(number, error))
+        folder.keep(weights, epoch_record(number, error))
     assert [e.validation_error for e in RunFolder.open(folder.path).epochs()] == [50.0, 20.0, 30.0]
     checkpoints = list((folder.path / "checkpoints").iterdir())
     assert sorted(c.name for c in checkpoints) == ["step-00000018", "step-00000027"]
@@ -129,16 +116,17 @@ def test_epochs_are_kept_with_the_last_checkpoint_and_the_best_weights(folder):
 
 
 def test_of_equal_epochs_the_last_is_the_best():
-    epochs = [epoch(1, 2.0), epoch(2, 1.0), epoch(3, 1.0), epoch(4, 3.0)]
+    errors = [2.0, 1.0, 1.0, 3.0]
+    epochs = [epoch_record(number, error) for number, error in enumerate(errors, start=1)]
     assert best(epochs).epoch == 3
 
 
 def test_a_torn_last_line_is_left_out(folder):
-    folder.keep(WEIGHTS, epoch(1, 5.0))
+    folder.keep(WEIGHTS, epoch_record(1, 5.0))
     file = folder.path / "metrics.jsonl"
     whole = file.read_text()
     file.write_text(whole + whole[:40])
-    assert folder.epochs() == [epoch(1, 5.0)]
+    assert folder.epochs() == [epoch_record(1, 5.0)]
 
 
 def test_another_damaged_line_is_refused(folder):

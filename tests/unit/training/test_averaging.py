@@ -4,6 +4,8 @@ from torch import nn
 
 from resnext.training.averaging import RunningMean
 
+GOOD = torch.tensor(data=False)
+
 
 def model():
     torch.manual_seed(0)
@@ -18,7 +20,7 @@ def test_it_is_the_recurrence_of_its_definition():
         for tensor in live.state_dict().values():
             if tensor.is_floating_point():
                 tensor += torch.randn(tensor.shape, dtype=tensor.dtype)
-        mean.update(updates)
+        mean.update(updates, GOOD)
         keep = min(0.6, (1 + updates) / (10 + updates))
         for name, tensor in live.state_dict().items():
             if tensor.is_floating_point():
@@ -44,7 +46,7 @@ def test_what_is_skipped_stays_and_the_rest_is_the_same(skip):
     for each in (live, same):
         each[0].weight.data += 1
     before = one.module[0].weight.clone()
-    one.update(3, skip=torch.tensor(skip))
-    other.update(3)
+    one.update(3, torch.tensor(skip))
+    other.update(3, GOOD)
     expected = before if skip else other.module[0].weight
     assert one.module[0].weight.equal(expected)

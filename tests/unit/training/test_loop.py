@@ -1,5 +1,3 @@
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -9,24 +7,9 @@ from resnext.errors import DataError
 from resnext.training.loop import Epoch, Step, fit
 from resnext.training.recipe import recipe
 from resnext.training.trainer import Trainer
+from stand_ins import Batch, Batches
 
 CIFAR = recipe("cifar").model_copy(update={"bn_batch": None})
-
-
-@dataclass
-class Batch:
-    images: torch.Tensor
-    labels: torch.Tensor
-
-
-class Batches(list):
-    @property
-    def totals(self):
-        return [len(batch.labels) for batch in self]
-
-    def __getitem__(self, key):
-        found = super().__getitem__(key)
-        return Batches(found) if isinstance(key, slice) else found
 
 
 def problem(samples=24, size=8):

@@ -1,7 +1,5 @@
 """One step of training: what moves, what stays, what is saved."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from torch import nn
@@ -11,20 +9,9 @@ from resnext.training.mixing import draw_mix, mixed
 from resnext.training.recipe import recipe
 from resnext.training.speed import Speed
 from resnext.training.trainer import Trainer
+from stand_ins import Batch, Batches
 
 CIFAR = recipe("cifar").model_copy(update={"bn_batch": 4, "ema": 0.9})
-
-
-@dataclass
-class Batch:
-    images: torch.Tensor
-    labels: torch.Tensor
-
-
-class Batches(list):
-    @property
-    def totals(self):
-        return [len(batch.labels) for batch in self]
 
 
 def network(dtype=torch.float32):
