@@ -43,6 +43,10 @@ def test_version(capsys):
             "expected a whole number for --epochs, found 'ten'; see resnext train --help",
         ),
         (
+            ["train", "--precision", "fp8"],
+            "expected fp32 or bf16 or fp16 for --precision, found 'fp8'; see resnext train --help",
+        ),
+        (
             ["train", "--epochs", "3", "--bad-limit=x"],
             "expected a number of at least 0 for --bad-limit, found 'x'; see resnext train --help",
         ),

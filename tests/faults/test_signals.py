@@ -51,7 +51,7 @@ def test_in_the_middle_of_a_step_it_saves_behind_it(injector, tmp_path, undistur
 
 @pytest.mark.parametrize(
     ("call", "saved"),
-    [(3, 1), pytest.param(8, 3, marks=pytest.mark.slow)],
+    [(3, 1), pytest.param(7, 3, marks=pytest.mark.slow)],
     ids=["step 2", "step 4"],
 )
 def test_in_a_step_of_20_seconds_what_is_before_it_is_saved(

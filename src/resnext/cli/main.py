@@ -197,12 +197,18 @@ def _kind(callback: Callable[..., Any], parameter: str) -> str | None:
     """What a command's parameter takes, in words."""
     annotated, option = get_args(inspect.signature(callback).parameters[parameter].annotation)
     kinds = get_args(annotated) or (annotated,)
-    if get_origin(annotated) is Literal:
-        return " or ".join(kinds)
+    words = [word for kind in (annotated, *kinds) for word in _words(kind)]
+    if words:
+        return " or ".join(words)
     if not {int, float} & set(kinds):
         return None
     least = "" if option.min is None else f" of at least {option.min}"
     return ("a whole number" if int in kinds else "a number") + least
+
+
+def _words(kind: Any) -> tuple[str, ...]:
+    """What a parameter of fixed words takes."""
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _output_problem(probe: str = "") -> OSError | None:

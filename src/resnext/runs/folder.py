@@ -211,7 +211,7 @@ class RunFolder:
         _rewrite(self.path / BAD_IMAGES, _lines(self.path / BAD_IMAGES, BadImage)[:bad_images])
 
     def _clear(self, updates: int) -> None:
-        """Remove half-written files and what comes again, and rename the checkpoints that lie behind so many updates."""
+        """Remove what is half written or comes again; rename the checkpoints behind `updates`."""
         (self.path / NOT_FINITE).unlink(missing_ok=True)
         for partial in (self.path, self.path / CHECKPOINTS):
             for left in partial.glob("*" + PARTIAL):
