@@ -194,7 +194,10 @@ def _put(kind: str, text: str) -> bool:
 
 def settled() -> int | None:
     """What a former try ended with that would only happen again; None for a first try."""
-    code = _left(Path(os.environ[_STATUS])) if _started() else None
+    if not _started():
+        return None
+    attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])  # of this one others may have ended
+    code = _left(Path(os.environ[_STATUS]), before=attempt)
     return code if code in _FINAL else None
 
 
@@ -203,8 +206,9 @@ def _started() -> bool:
     return _STATUS in os.environ and "TORCHELASTIC_RESTART_COUNT" in os.environ
 
 
-def _left(folder: Path) -> int | None:
-    """The exit code of the latest try that left one."""
-    latest = max(folder.glob("*.status"), key=lambda file: int(file.stem), default=None)
-    text = latest.read_text() if latest else ""
+def _left(folder: Path, before: int | None = None) -> int | None:
+    """The exit code of the latest try that left one, or of the latest before a try."""
+    tries = {int(file.stem): file for file in folder.glob("*.status")}
+    done = [number for number in tries if before is None or number < before]
+    text = tries[max(done)].read_text() if done else ""
     return int(text) if text else None
