@@ -11,7 +11,7 @@ from resnext.data.draws import Rule
 from resnext.data.photos import offset
 from resnext.evaluation.dense import Dense
 from resnext.evaluation.protocols import Average, Protocol
-from resnext.training.speed import PLAIN, Speed, autocast, compiled, moved
+from resnext.training.speed import PLAIN, Speed, autocast, compiled
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def scorer(
 
     def look(images: Tensor) -> Tensor:
         with autocast(where, speed.precision):
-            found: Tensor = forward(moved(images, where, channels_last=speed.channels_last))
+            found: Tensor = forward(images.to(where, non_blocking=True))
         return found.float()
 
     if protocol.kind == "ten-crop":
