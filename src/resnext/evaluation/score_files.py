@@ -129,20 +129,25 @@ def ensemble(
         UsageError: other numbers of weights than of members, or none above 0.
         DataError: they were measured on other images, labels or classes.
     """
-    shares = _shares(len(members), weights)
+    parts = shares(len(members), weights)
     first = members[0]
     for other in members[1:]:
         _check_same(first, other)
     total = torch.zeros(first.scores.shape, dtype=torch.float32)
-    for share, member in zip(shares, members, strict=True):
+    for share, member in zip(parts, members, strict=True):
         rows = member.scores.float()
         total += share * (rows.softmax(1) if average == "probabilities" else rows)
     if average == "probabilities":
         total = total.clamp_min(torch.finfo(torch.float32).tiny).log()
-    return Scored(total, first.labels, _about(members, shares, average))
+    return Scored(total, first.labels, _about(members, parts, average))
 
 
-def _shares(count: int, weights: Sequence[float] | None) -> list[float]:
+def shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    """What part each of so many members has; together 1.
+
+    Raises:
+        UsageError: another number of weights, or none above 0.
+    """
     given = [1.0] * count if weights is None else list(weights)
     if len(given) != count or not all(0 <= weight < float("inf") for weight in given):
         raise UsageError(f"expected {count} weights of at least 0, found {given}")
@@ -170,9 +175,9 @@ def _check_same(first: Scored, other: Scored) -> None:
         )
 
 
-def _about(members: Sequence[Scored], shares: Sequence[float], average: Average) -> About:
+def _about(members: Sequence[Scored], parts: Sequence[float], average: Average) -> About:
     abouts = [member.about for member in members]
-    names = [f"{share:.3g} {about.network}" for share, about in zip(shares, abouts, strict=True)]
+    names = [f"{share:.3g} {about.network}" for share, about in zip(parts, abouts, strict=True)]
     return abouts[0].model_copy(
         update={
             "network": f"ensemble of {' + '.join(names)}",

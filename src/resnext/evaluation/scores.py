@@ -1,21 +1,21 @@
 """The errors of a module on batches of images, always with how they were measured."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnext.data.whole import WholeBatch, WholeBatches
 from resnext.errors import DataError
 from resnext.evaluation.protocols import SINGLE, SINGLE_VIEW, Average, Protocol
 from resnext.evaluation.views import Averaged, Score, scorer
 from resnext.metrics import Counts, Tally
 from resnext.training.distributed import ALONE, World
 from resnext.training.loop import PULSE
-from resnext.training.trainer import Batches
+from resnext.training.trainer import Batch, Batches
 
 __all__ = ["SINGLE_VIEW", "Kept", "Part", "Scores", "evaluate"]
 
@@ -67,7 +67,7 @@ class Scores:
 
 def evaluate(
     model: nn.Module,
-    batches: Batches,
+    batches: Batches | WholeBatches,
     *,
     samples: int,
     profile: str,
@@ -103,7 +103,8 @@ def evaluate(
     looked = started = time.perf_counter()
     score = score or scorer(protocol, model, device)
     model.eval()
-    for step, batch in enumerate(batches, start=1):
+    share: Iterable[Batch | WholeBatch] = batches
+    for step, batch in enumerate(share, start=1):
         found = _score(score, batch, tally, protocol.average, device)
         if keep:
             kept.add(found, batch.labels)
@@ -126,7 +127,11 @@ def evaluate(
 
 @torch.inference_mode()
 def _score(
-    score: Score, batch: Any, tally: Tally, average: Average, device: torch.device | str
+    score: Score,
+    batch: Batch | WholeBatch,
+    tally: Tally,
+    average: Average,
+    device: torch.device | str,
 ) -> Averaged:
     labels = batch.labels.to(device, non_blocking=True)
     found = score(batch)
