@@ -147,6 +147,16 @@ def _photo(kind: str, side: int, resize: int) -> Photo:
     )
 
 
+def photo_profile(kind: str, side: int, resize: int) -> Profile:
+    """The profile of a family at these sizes, under its shortest name.
+
+    Raises:
+        UsageError: the crop is larger than the resized image.
+    """
+    usual = resize == round(side * 8 / 7)
+    return profile(f"{kind}-{side}" + ("" if usual else f"@{resize}"))
+
+
 def pillow_profile(
     side: int, resize: int, *, interpolation: str, statistics: Statistics, of: str
 ) -> Profile:
@@ -157,7 +167,7 @@ def pillow_profile(
     """
     for kind, (found, jitter, normalised_by) in _PHOTOS.items():
         if (found, jitter, normalised_by) == (interpolation, False, statistics):
-            return profile(f"{kind}-{side}@{resize}")
+            return photo_profile(kind, side, resize)
     raise UsageError(
         f"expected preprocessing of {of} by Pillow's bilinear or bicubic filter, with ImageNet's "
         f"mean or 0.5, found {interpolation}, mean {statistics.mean} and std {statistics.std}; say "

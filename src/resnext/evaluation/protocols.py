@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from resnext.data.photos import Photo
-from resnext.data.profiles import Profile, profile
+from resnext.data.profiles import Profile, photo_profile
 from resnext.errors import UsageError
 
 Kind = Literal["single", "center", "ten-crop", "dense"]
@@ -149,8 +149,8 @@ class Protocol:
             resize = view.resize
         else:
             resize = 320 if self.side == 320 else round(self.side * 8 / 7)
-        usual = resize == round(self.side * 8 / 7)
-        return profile(f"{seen.kind}-{self.side}" + ("" if usual else f"@{resize}"))
+        assert seen.kind is not None
+        return photo_profile(seen.kind, self.side, resize)
 
     def sizes(self, prepared: Profile) -> tuple[int, ...]:
         """The shorter sides of the whole images that it looks at."""
