@@ -60,6 +60,10 @@ def evaluate(
     scores_type: Annotated[
         Literal["float32", "float16"], typer.Option(help="Of the numbers in that file.")
     ] = "float32",
+    engine: Annotated[
+        Literal["auto", "native", "simplejpeg", "pillow"],
+        typer.Option(help="What decodes images; pillow does as torchvision, others are faster."),
+    ] = "auto",
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"], typer.Option(help="Of convolutions and products.")
     ] = "fp32",
@@ -92,6 +96,7 @@ def evaluate(
             ways=classes,
             batch_size=batch_size,
             workers=workers,
+            engine=engine,
             speed=Speed(precision=precision, compilation="default" if compile_ else None),
             keep=save_scores is not None,
             class_names=None if class_names is None else read_names(class_names),
@@ -186,6 +191,7 @@ def _print_one(record: dict[str, Any]) -> None:
         "mistaken": _mistaken(record["confusion"]),
         "samples": _samples(record),
         "protocol": f"{record['protocol']}, profile {record['profile']}, {record['precision']}, "
+        f"{record['engine']}, "
         f"average of {record['average']}",
         "data": f"{record['location']}{whose}",
         "fingerprint": record["fingerprint"],

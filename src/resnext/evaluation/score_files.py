@@ -40,6 +40,8 @@ class About(BaseModel):
     protocol: str
     profile: str
     precision: str = "fp32"
+    engine: str = "pillow"
+    """What decoded and resized the images; engines agree to two grey levels."""
     average: Average
     """Whether the scores are mean logits, or logarithms of mean probabilities."""
 
@@ -185,6 +187,7 @@ def _about(members: Sequence[Scored], parts: Sequence[float], average: Average) 
             "protocol": _joined(about.protocol for about in abouts),
             "profile": _joined(about.profile for about in abouts),
             "precision": _joined(about.precision for about in abouts),
+            "engine": _joined(about.engine for about in abouts),
             "average": average,
         }
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from resnext.data import DataSet, Profile, Source, evaluation_batches
-from resnext.data.making import engine_for
+from resnext.data.making import Engine, Used, engine_for
 from resnext.data.photos import Photo
 from resnext.data.whole import WholeBatches, whole_batches
 from resnext.errors import UsageError
@@ -43,6 +43,7 @@ class Settings:
         batch_size: images at once in each process; a run's own number if left out.
         workers: that prepare images.
         speed: precision and compilation.
+        engine: that decodes and resizes images of one size; engines agree to two grey levels.
         keep: whether to keep the scores of every image.
         class_names: names of the network's outputs, for images of some of these classes.
     """
@@ -52,6 +53,7 @@ class Settings:
     batch_size: int | None = None
     workers: int | None = None
     speed: Speed = PLAIN
+    engine: Engine = "auto"
     keep: bool = False
     class_names: tuple[str, ...] | None = None
 
@@ -112,6 +114,7 @@ def described(about: About, readings: Sequence[Reading]) -> dict[str, Any]:
         "protocol": about.protocol,
         "profile": about.profile,
         "precision": about.precision,
+        "engine": about.engine,
         "location": about.data,
         "fingerprint": about.fingerprint,
         "others": [reading.to_dict(about.classes) for reading in others],
@@ -196,7 +199,8 @@ def evaluate_candidate(
         if isinstance(progress, Part):
             yield progress
             continue
-        about = _about(found, record.location, images, progress, settings)
+        engine = _engine(images, seen, settings)
+        about = _about(found, record.location, images, progress, settings, engine)
         yield Evaluation(
             run=Path(found.given),
             network=found.network,
@@ -250,10 +254,16 @@ def _batches(
         batch_size=size,
         workers=usual,
         device=device,
-        engine=engine_for(images, seen),
+        engine=_engine(images, seen, settings),
         rank=world.rank,
         world=world.size,
     )
+
+
+def _engine(images: Source, seen: Profile, settings: Settings) -> Used:
+    if settings.protocol.whole:
+        return "pillow"
+    return engine_for(images, seen) if settings.engine == "auto" else settings.engine
 
 
 def _usual_batch(found: Candidate, protocol: Protocol) -> int:
@@ -266,7 +276,12 @@ def _usual_batch(found: Candidate, protocol: Protocol) -> int:
 
 
 def _about(
-    found: Candidate, location: str, images: Source, scores: Scores, settings: Settings
+    found: Candidate,
+    location: str,
+    images: Source,
+    scores: Scores,
+    settings: Settings,
+    engine: Used,
 ) -> About:
     return About(
         network=found.network,
@@ -277,6 +292,7 @@ def _about(
         protocol=scores.protocol,
         profile=scores.profile,
         precision=settings.speed.precision,
+        engine=engine,
         average=settings.protocol.average,
     )
 
