@@ -219,7 +219,8 @@ def _errors(record: dict[str, Any]) -> dict[str, str]:
 
 def _short(reading: dict[str, Any]) -> str:
     second = top5(reading["top5_error"], reading["classes"])
-    return f"top-1 {reading['top1_error']:.2f} %, top-5 {second}"
+    unit = "" if second == "–" else " %"
+    return f"top-1 {reading['top1_error']:.2f} %, top-5 {second}{unit}"
 
 
 def _worst(errors: dict[str, float]) -> str:
