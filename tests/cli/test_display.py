@@ -201,8 +201,10 @@ def test_the_bar_of_an_evaluation_is_not_in_its_output(capsys, monkeypatch):
         data=DataRecord(name="x", location="x", fingerprint="x", classes=()),
         own_data=True,
         scores=Scores(counts=COUNTS, protocol="single view", profile="x"),
+        about=None,
+        readings=(),
     )
-    assert wait([RECORDS[1], result]) is result
+    assert wait([Part(step=1, steps=2, counts=COUNTS), result]) == [result]
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "scoring" in captured.err

@@ -132,7 +132,7 @@ def test_an_interrupt_says_what_there_is_whenever_it_comes(
 
 
 def test_an_interrupted_evaluation_is_no_error(capsys, monkeypatch):
-    monkeypatch.setattr("resnext.runs.evaluate_run", interrupted)
+    monkeypatch.setattr("resnext.runs.compare", interrupted)
     status, out, err = outcome(capsys, "evaluate", "run")
     assert (status, out, err) == (130, "", "resnext: interrupted; run is as it was\n")
 

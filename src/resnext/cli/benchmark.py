@@ -132,6 +132,34 @@ def benchmark_training(
         _append(save, records)
 
 
+@benchmark_app.command("evaluation")
+def benchmark_evaluation(
+    network: Annotated[str, typer.Option(help="In any notation.")] = "resnext50_32x4d",
+    side: Annotated[int, typer.Option(min=16, help="Side of the images in pixels.")] = 224,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
+    slices: Annotated[int, typer.Option(min=3, help="Slices; the median counts.")] = 9,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
+    ] = None,
+) -> None:
+    """Images per second of an evaluation, beside a bare loop over the same network."""
+    from dataclasses import asdict
+
+    from resnext.benchmark.evaluation import benchmark_evaluation as measure
+
+    rows = measure(network, side=side, batch_size=batch_size, slices=slices, device=device)
+    records = [_facts() | {"device": device} | asdict(row) for row in rows]
+    if as_json:
+        print(json.dumps(records, indent=2))
+    else:
+        for number, row in enumerate(rows):
+            _print(row, first=not number)
+    if save is not None:
+        _append(save, records)
+
+
 def _one_of(text: str, known: Sequence[str], what: str) -> Any:
     from resnext.errors import UsageError
 

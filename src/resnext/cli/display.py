@@ -28,7 +28,7 @@ from resnext.errors import INTERRUPTED
 if TYPE_CHECKING:
     from resnext.evaluation.scores import Part
     from resnext.metrics import Counts
-    from resnext.runs import EpochRecord, Evaluation
+    from resnext.runs import EpochRecord, Evaluation, Reread
     from resnext.runs.running import Progress as Record
     from resnext.training.loop import Step
 
@@ -118,17 +118,22 @@ class _Screen:
         self._said = time.monotonic()
 
 
-def wait(records: Iterable["Part | Evaluation"], *, shown: bool = True) -> "Evaluation":
-    """Pull an evaluation to its end, with a bar on stderr so that stdout holds the result alone."""
-    from resnext.runs import Evaluation
+def wait(
+    records: Iterable["Part | Evaluation | Reread"], *, shown: bool = True
+) -> "list[Evaluation | Reread]":
+    """Pull evaluations to their end, with a bar on stderr so that stdout holds results alone."""
+    from resnext.evaluation.scores import Part
 
+    results = []
     with _bar(Console(stderr=True), shown=shown) as bar:
         task = bar.add_task("", total=None, texts=("scoring",))
         for record in records:
-            if isinstance(record, Evaluation):
-                return record
-            bar.update(task, completed=record.step, total=record.steps)
-    raise AssertionError("an evaluation ends with its result")
+            if isinstance(record, Part):
+                bar.update(task, completed=record.step, total=record.steps)
+            else:
+                results.append(record)
+                bar.update(task, completed=0, total=None)
+    return results
 
 
 @contextmanager

@@ -7,12 +7,27 @@ Sources: fb.resnet.torch datasets/transforms.lua (ColorJitter, Lighting) and dat
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Mean and deviation that pixels in [0, 1] are normalised by, per channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Statistics(MEAN, STD)
+HALF = Statistics((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+"""From -1 to 1, as the Inception networks of timm see images."""
+
 GREY = (0.299, 0.587, 0.114)
 STRENGTH = 0.4
 LIGHTING = 0.1
@@ -25,7 +40,12 @@ order, four for lighting."""
 
 
 def normalised(
-    images: Tensor, numbers: Tensor | None, *, unit: float, out: Tensor | None = None
+    images: Tensor,
+    numbers: Tensor | None,
+    *,
+    unit: float,
+    statistics: Statistics = IMAGENET,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Photos as a network sees them.
 
@@ -33,6 +53,7 @@ def normalised(
         images: N x H x W x 3, uint8 or float32.
         numbers: N x 9 in [0, 1) for jitter and lighting; None leaves the colours alone.
         unit: the value of white, 255 for bytes.
+        statistics: what is taken from the colours last.
         out: where to write, as returned; new memory if None, whose first touch costs as much as
             all the arithmetic.
 
@@ -48,7 +69,7 @@ def normalised(
     if numbers is not None:
         for part in parts:
             torch.mean(planes[part].to(torch.float32), 2, out=means[part])
-    total = maps(numbers, means, unit=unit)
+    total = maps(numbers, means, unit=unit, statistics=statistics)
     weight, shift = total[:, :, :3], total[:, :, 3:]
     found = planes.new_empty(planes.shape, dtype=torch.float32) if out is None else out
     found = found.view(planes.shape)
@@ -57,15 +78,22 @@ def normalised(
     return found.view(count, 3, height, width)
 
 
-def maps(numbers: Tensor | None, means: Tensor, *, unit: float) -> Tensor:
+def maps(
+    numbers: Tensor | None,
+    means: Tensor,
+    *,
+    unit: float,
+    statistics: Statistics = IMAGENET,
+) -> Tensor:
     """From pixels as they are to what a network sees, N x 3 x 4.
 
     Args:
         numbers: N x 9 in [0, 1); None leaves the colours alone.
         means: N x 3, of the images' channels; used only with numbers.
         unit: the value of white.
+        statistics: what is taken from the colours last.
     """
-    total = normalisation(means)
+    total = normalisation(means, statistics)
     if numbers is not None:
         total = after(total, paper_colour(numbers.to(means), means / unit))
     total[:, :, :3] /= unit
@@ -144,9 +172,9 @@ def lighting(numbers: Tensor) -> Tensor:
     return total
 
 
-def normalisation(like: Tensor) -> Tensor:
-    """(x - mean) / std of ImageNet, x in [0, 1], for each of the N images of `like`."""
-    mean, std = like.new_tensor(MEAN), like.new_tensor(STD)
+def normalisation(like: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
+    """(x - mean) / std, x in [0, 1], for each of the N images of `like`."""
+    mean, std = like.new_tensor(statistics.mean), like.new_tensor(statistics.std)
     total = identity(like) / std[:, None]
     total[:, :, 3] = -mean / std
     return total

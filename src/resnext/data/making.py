@@ -65,6 +65,7 @@ class Raw:
         indices: N, int64, the images' positions in their source.
         numbers: N x 9, the draws for the photos' colours; None leaves them alone.
         unit: None for images that are ready.
+        statistics: what photos are normalised by.
         bad: images of this batch that were replaced.
         painter: native threads that map the colours of bytes on a CPU; torch does it without.
     """
@@ -76,6 +77,7 @@ class Raw:
     unit: float | None
     bad: tuple[Bad, ...]
     painter: native.NativeLoader | None = None
+    statistics: colour.Statistics = colour.IMAGENET
 
     def ready(self, device: torch.device | str, out: Tensor | None = None) -> Tensor:
         """N x C x H x W float32 on the device, in `out` if given; photos travel there as bytes."""
@@ -85,7 +87,9 @@ class Raw:
         if self.painter is not None and images.device.type == "cpu":
             return self._painted(self.painter, out)
         numbers = None if self.numbers is None else _moved(self.numbers, device)
-        return colour.normalised(images, numbers, unit=self.unit, out=out)
+        return colour.normalised(
+            images, numbers, unit=self.unit, statistics=self.statistics, out=out
+        )
 
     def _painted(self, painter: native.NativeLoader, out: Tensor | None) -> Tensor:
         assert self.unit is not None
@@ -93,7 +97,8 @@ class Raw:
         means = torch.zeros(len(pixels), 3)
         if self.numbers is not None:
             means = torch.from_numpy(painter.means(pixels))
-        maps = colour.maps(self.numbers, means, unit=self.unit).numpy()
+        found = colour.maps(self.numbers, means, unit=self.unit, statistics=self.statistics)
+        maps = found.numpy()
         return torch.from_numpy(
             painter.colours(pixels, maps, out=None if out is None else out.numpy())
         )
@@ -175,6 +180,7 @@ class Maker(Dataset[Any]):
             numbers=numbers,
             unit=self.profile.unit,
             bad=tuple(bad),
+            statistics=self.profile.statistics,
         )
 
     def _image(self, index: int, bad: list[Bad]) -> NDArray[np.generic]:

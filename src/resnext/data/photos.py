@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from resnext.data import torch7
+from resnext.data.colour import IMAGENET, Statistics
 from resnext.data.draws import Cut, Rule, resized, train_cut
 from resnext.data.order import Key
 from resnext.data.pictures import Floats, Pixels, pixels
@@ -19,8 +20,11 @@ from resnext.data.pictures import Floats, Pixels, pixels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Filter = Literal["bilinear", "tensor", "torch7"]
-"""Pillow's with antialias; torchvision's on tensors; Torch's bicubic without antialias."""
+Filter = Literal["bilinear", "bicubic", "tensor", "torch7"]
+"""Two of Pillow's, with antialias; torchvision's bilinear on tensors; Torch's bicubic without
+antialias."""
+
+_PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 Decoded = Image.Image | Pixels
 """An image from Pillow, or H x W x 3 bytes, which are resized as torch does it."""
@@ -36,6 +40,7 @@ class Photo:
         side: height and width of the result.
         resize: the shorter side before the central crop of evaluation.
         jitter: whether training changes colours (jitter and lighting of fb.resnet.torch).
+        statistics: what colours are normalised by.
     """
 
     rule: Rule
@@ -43,6 +48,7 @@ class Photo:
     side: int
     resize: int
     jitter: bool
+    statistics: Statistics = IMAGENET
 
     @property
     def exact_floats(self) -> bool:
@@ -70,6 +76,13 @@ class Photo:
         """Image -> S x S x 3: the shorter side resized, then the centre."""
         return self._central(image, self.resize)
 
+    def whole(self, image: Decoded, shorter: int) -> Pixels | Floats:
+        """Image -> H x W x 3 with its shorter side resized, all of it."""
+        if self.filter == "torch7":
+            return torch7.scale_shorter(_unit(image), shorter)
+        width, height = resized(self.rule, *_size(image), shorter)
+        return self._resized(image, width, height)
+
     @property
     def unit(self) -> float:
         """The value of white in the pixels made here."""
@@ -78,9 +91,8 @@ class Photo:
     def _central(self, image: Decoded, shorter: int) -> Pixels | Floats:
         if self.filter == "torch7":
             return torch7.center_crop(torch7.scale_shorter(_unit(image), shorter), self.side)
-        width, height = resized(self.rule, *_size(image), shorter)
-        whole = self._resized(image, width, height)
-        left, top = (_offset(self.rule, length, self.side) for length in (width, height))
+        whole = self.whole(image, shorter)
+        left, top = (offset(self.rule, length, self.side) for length in whole.shape[1::-1])
         return whole[top : top + self.side, left : left + self.side]
 
     def _resized(self, image: Decoded, width: int, height: int) -> Pixels | Floats:
@@ -88,7 +100,7 @@ class Photo:
             return torch7.scale_bicubic(_unit(image), height, width)
         if self.filter == "tensor" or not isinstance(image, Image.Image):
             return _tensor_resize(_bytes(image), width, height)
-        return pixels(_rgb(image).resize((width, height), Image.Resampling.BILINEAR), 3)
+        return pixels(_rgb(image).resize((width, height), _PILLOW[self.filter]), 3)
 
 
 def _size(image: Decoded) -> tuple[int, int]:
@@ -110,7 +122,8 @@ def _cropped(image: Decoded, cut: Cut) -> Decoded:
     return image[top:bottom, left:right]
 
 
-def _offset(rule: Rule, length: int, side: int) -> int:
+def offset(rule: Rule, length: int, side: int) -> int:
+    """Where the central part of a length begins."""
     margin = length - side
     return -(-margin // 2) if rule == "torch7" else round(margin / 2)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnext.data import colour
+from resnext.data.colour import HALF, IMAGENET, Statistics
 from resnext.data.digits import is_digits
 from resnext.data.order import Key, colour_numbers
 from resnext.data.photos import Filter, Photo
@@ -63,12 +64,23 @@ class Profile:
         """The value of white in what the view makes; None where that is normalised already."""
         return self.view.unit if isinstance(self.view, Photo) else None
 
+    @property
+    def statistics(self) -> Statistics:
+        """What photos are normalised by; small pictures have their own, in their view."""
+        return self.view.statistics if isinstance(self.view, Photo) else IMAGENET
+
+    @property
+    def kind(self) -> str | None:
+        """The family of a profile of photos: its name without the sizes."""
+        return _PHOTO.fullmatch(self.name)[1] if isinstance(self.view, Photo) else None  # type: ignore[index]
+
     def _finished(self, made: Pixels | Floats, numbers: NDArray[np.float64] | None) -> Tensor:
         if self.unit is None:
             return torch.from_numpy(made)
         batch = torch.from_numpy(np.array(made)[None])
         drawn = None if numbers is None else torch.from_numpy(numbers[None])
-        return colour.normalised(batch, drawn, unit=self.unit)[0].contiguous()
+        found = colour.normalised(batch, drawn, unit=self.unit, statistics=self.statistics)
+        return found[0].contiguous()
 
 
 _PICTURES = {
@@ -79,13 +91,16 @@ _PICTURES = {
     "cifar100-raw-pad": cifar(100, black=True),
 }
 
-_PHOTOS: dict[str, tuple[Filter, bool]] = {
-    "pil": ("bilinear", False),
-    "tensor": ("tensor", False),
-    "torch7": ("torch7", True),
-    "torch7-antialias": ("bilinear", True),
+_PHOTOS: dict[str, tuple[Filter, bool, Statistics]] = {
+    "pil": ("bilinear", False, IMAGENET),
+    "pil-half": ("bilinear", False, HALF),
+    "pil-bicubic": ("bicubic", False, IMAGENET),
+    "pil-bicubic-half": ("bicubic", False, HALF),
+    "tensor": ("tensor", False, IMAGENET),
+    "torch7": ("torch7", True, IMAGENET),
+    "torch7-antialias": ("bilinear", True, IMAGENET),
 }
-"""Filter, and whether training changes colours."""
+"""Filter, whether training changes colours, and what they are normalised by."""
 
 _PHOTO = re.compile(r"([a-z0-9-]+)-([1-9][0-9]{1,3})(?:@([1-9][0-9]{1,3}))?")
 
@@ -95,10 +110,12 @@ def profile(name: str) -> Profile:
 
     ``digits``, ``cifar10``, ``cifar100`` and their ``-raw-pad`` variants have a fixed size. For
     photos, R is the side in pixels: ``pil-R`` and ``tensor-R`` are torchvision's reference recipe
-    on Pillow images and on tensors; ``torch7-R`` is the authors' code, resampling and colours
-    included; ``torch7-antialias-R`` is their recipe with antialiased resampling, which fits into
-    bytes. Evaluation takes the centre R x R of the image with its shorter side resized to R · 8/7
-    (256 for 224), or to E under the name ``...-R@E``: ``torch7-320@320``.
+    on Pillow images and on tensors; ``pil-bicubic-R``, ``pil-half-R`` and ``pil-bicubic-half-R``
+    are timm's, by Pillow's bicubic filter and with 0.5 for mean and deviation; ``torch7-R`` is the
+    authors' code, resampling and colours included; ``torch7-antialias-R`` is their recipe with
+    antialiased resampling, which fits into bytes. Evaluation takes the centre R x R of the image
+    with its shorter side resized to R · 8/7 (256 for 224), or to E under the name ``...-R@E``:
+    ``torch7-320@320``.
 
     Raises:
         UsageError: no profile has that name; the message lists those that exist.
@@ -119,13 +136,42 @@ def profile(name: str) -> Profile:
 
 
 def _photo(kind: str, side: int, resize: int) -> Photo:
-    chosen, jitter = _PHOTOS[kind]
+    chosen, jitter, statistics = _PHOTOS[kind]
     return Photo(
         rule="torch7" if kind.startswith("torch7") else "torchvision",
         filter=chosen,
         side=side,
         resize=resize,
         jitter=jitter,
+        statistics=statistics,
+    )
+
+
+def photo_profile(kind: str, side: int, resize: int) -> Profile:
+    """The profile of a family at these sizes, under its shortest name.
+
+    Raises:
+        UsageError: the crop is larger than the resized image.
+    """
+    usual = resize == round(side * 8 / 7)
+    return profile(f"{kind}-{side}" + ("" if usual else f"@{resize}"))
+
+
+def pillow_profile(
+    side: int, resize: int, *, interpolation: str, statistics: Statistics, of: str
+) -> Profile:
+    """The profile of a peer's network: Pillow's filter, shorter side, crop, mean and deviation.
+
+    Raises:
+        UsageError: nothing here prepares images as `of` wants them.
+    """
+    for kind, (found, jitter, normalised_by) in _PHOTOS.items():
+        if (found, jitter, normalised_by) == (interpolation, False, statistics):
+            return photo_profile(kind, side, resize)
+    raise UsageError(
+        f"expected preprocessing of {of} by Pillow's bilinear or bicubic filter, with ImageNet's "
+        f"mean or 0.5, found {interpolation}, mean {statistics.mean} and std {statistics.std}; say "
+        "--profile"
     )
 
 

@@ -9,6 +9,8 @@ for progress in train_run(decided, folder):
 ```
 """
 
+from resnext.runs.candidates import Candidate, candidate, load_model
+from resnext.runs.comparison import Mix, Reread, compare
 from resnext.runs.folder import RunFolder
 from resnext.runs.planning import Plan, plan, plan_again
 from resnext.runs.records import (
@@ -21,22 +23,29 @@ from resnext.runs.records import (
     differences,
 )
 from resnext.runs.running import Notice, train_run
-from resnext.runs.scoring import Evaluation, evaluate_run, load_model
+from resnext.runs.scoring import Evaluation, Settings, evaluate_candidate, evaluate_run
 from resnext.runs.signals import Stop, stopping
 
 __all__ = [
     "BadImage",
+    "Candidate",
     "DataRecord",
     "EpochRecord",
     "Evaluation",
+    "Mix",
     "Notice",
     "Plan",
+    "Reread",
     "RunFolder",
     "RunRecord",
+    "Settings",
     "StepRecord",
     "Stop",
     "best",
+    "candidate",
+    "compare",
     "differences",
+    "evaluate_candidate",
     "evaluate_run",
     "load_model",
     "plan",

@@ -63,7 +63,7 @@ def load_pretrained(model: nn.Module, initial: Initial) -> bool:
     path = initial.path
     if initial_weights(path).sha256 != initial.sha256:
         raise CheckpointError(f"expected {path} as it was, found other bytes")
-    weights = _read(path)
+    weights = read_weights(path)
     ours = model.state_dict()
     head = all(name in weights and weights[name].shape == ours[name].shape for name in _HEAD)
     if not head:
@@ -73,7 +73,17 @@ def load_pretrained(model: nn.Module, initial: Initial) -> bool:
     return head
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file; of `.pt` and `.pth` only such as can be had without running code.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds something else.
+    """
+    if path.suffix == ".t7":
+        raise CheckpointError(
+            f"expected a .safetensors, .pt or .pth file, found {path} of Torch7, which no "
+            "maintained library reads; convert it to a state dict under torchvision's names"
+        )
     if path.suffix in (".pt", ".pth"):
         return _tensors_of(path)
     if checksum_of(path):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -41,8 +41,12 @@ FORMAT = 1
 """Of a checkpoint; one of another number is refused."""
 
 
-def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, weights: Mapping[str, Tensor], words: Mapping[str, str] | None = None
+) -> None:
     """Write tensors under their names, replacing `path` in one instant if it exists.
+
+    `words` go into the head of the file, for `words_of`.
 
     While the file is being replaced its checksum file names the old and the new bytes, so whatever
     instant the machine stops at, what is there can be loaded.
@@ -50,7 +54,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ResourceError: the file cannot be written: disk full, folder read-only.
     """
-    data = _bytes(weights)
+    data = _bytes(weights, words)
     line = _sum_line(path.name, data)
     sums = checksum_path(path)
     before = sums.read_text(encoding="ascii") if path.exists() and sums.exists() else ""
@@ -66,6 +70,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file or its checksum is missing, or the bytes are not those written.
     """
     return _tensors(path, _verified(path, checksum_of(path) or checksum_path(path)))
+
+
+def words_of(path: Path) -> dict[str, str]:
+    """What the head of a safetensors file says beside its tensors; nothing for other files."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
 
 
 def checksum_of(path: Path) -> Path | None:
@@ -140,8 +153,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     )
 
 
-def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+def _bytes(tensors: Mapping[str, Tensor], words: Mapping[str, str] | None = None) -> bytes:
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save(whole, metadata=None if words is None else dict(words))
 
 
 def _sum_line(name: str, data: bytes) -> str:

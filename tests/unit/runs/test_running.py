@@ -104,7 +104,7 @@ def test_data_that_changed_is_refused_unless_it_is_named(run, sides, monkeypatch
             title="sides", pixels=pixels, labels=sides.validation.labels, classes=sides.classes
         ),
     )
-    monkeypatch.setattr("resnext.runs.scoring.open_data", lambda _: changed)
+    monkeypatch.setattr("resnext.runs.images.open_data", lambda _: changed)
     with pytest.raises(DataError, match=r"digits has changed since .*say --data digits"):
         list(evaluate_run(run.path))
     *_, result = evaluate_run(run.path, "digits")

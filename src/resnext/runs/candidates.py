@@ -1,0 +1,279 @@
+"""What can be scored: a run, a file of weights, or a network by name with a file of weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import resnext
+from resnext.data import Profile, profile
+from resnext.errors import CheckpointError, ResNextError, UsageError
+from resnext.model.network import build
+from resnext.model.recognition import counter, recognised, resembled
+from resnext.runs.folder import RECORD, RunFolder
+from resnext.runs.peers import peer, peer_network
+from resnext.runs.pretrained import initial_weights, read_weights
+from resnext.spec import Spec
+from resnext.training.checkpoint import load_weights
+from resnext.training.state import require_same
+
+_TRAINING_ONLY = ("AuxLogits.", "aux1.", "aux2.")
+"""Heads of Inception networks that only training looks at; a file may hold them in vain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A network with weights.
+
+    Attributes:
+        given: how it was asked for.
+        network: its name.
+        model: on its device, channels last.
+        outputs: its classes.
+        profile: what it wants images prepared by.
+        side: of the images it was trained at, in pixels.
+        channels: of the images.
+        classes: their names, where they are known.
+        weights: SHA-256 of the file.
+        folder: the run, if it is one's.
+    """
+
+    given: str
+    network: str
+    model: nn.Module
+    outputs: int
+    profile: Profile
+    side: int
+    channels: int
+    classes: tuple[str, ...] | None = None
+    weights: str | None = None
+    folder: RunFolder | None = None
+
+
+def candidate(
+    given: str,
+    weights: Path | None = None,
+    *,
+    profile_name: str | None = None,
+    device: torch.device | str = "cpu",
+) -> Candidate:
+    """What a text stands for.
+
+    Args:
+        given: a run folder, a file of weights, ``torchvision:NAME``, ``timm:NAME``, or a network in
+            any notation.
+        weights: the file for a network by name.
+        profile_name: instead of its own profile.
+        device: where to.
+
+    Raises:
+        UsageError: it stands for nothing, or a name lacks weights.
+        CheckpointError: the weights are missing, damaged or of another network.
+    """
+    path = Path(given).expanduser()
+    if path.is_dir():
+        found = run_candidate(RunFolder.open(path), given, device)
+    elif path.is_file():
+        found = _of_file(given, path, device)
+    else:
+        found = _named(given, weights, device)
+    if profile_name is None:
+        return found
+    chosen = profile(profile_name)
+    if chosen.channels != found.channels:
+        raise UsageError(
+            f"expected a profile of {found.channels} channels for {given}, found {profile_name}"
+        )
+    return replace(found, profile=chosen)
+
+
+def needs_weights(given: str) -> bool:
+    """Whether a text is a name, to which weights must be given."""
+    return not Path(given).expanduser().exists()
+
+
+def run_candidate(folder: RunFolder, given: str, device: torch.device | str) -> Candidate:
+    """The best weights of a run.
+
+    Raises:
+        CheckpointError: the folder or the weights are missing or damaged.
+    """
+    seen = _stored_profile(folder)
+    model = load_model(folder, device)
+    spec = folder.spec()
+    return Candidate(
+        given=given,
+        network=folder.record.network,
+        model=model,
+        outputs=spec.classes,
+        profile=seen,
+        side=seen.resolution,
+        channels=spec.in_channels,
+        classes=folder.record.data.classes,
+        weights=initial_weights(folder.weights).sha256,
+        folder=folder,
+    )
+
+
+def load_model(folder: RunFolder, device: torch.device | str = "cpu") -> nn.Module:
+    """The run's network with its best weights.
+
+    Raises:
+        CheckpointError: the weights are missing, damaged or of another network.
+    """
+    if not folder.weights.exists() and not folder.epochs():
+        raise CheckpointError(
+            f"expected weights in {folder.path}, found none: no epoch was finished; train again"
+        )
+    weights = load_weights(folder.weights)
+    model = build(folder.spec(), form="grouped", device="meta")
+    require_same(f"{folder.weights} to hold weights", model.state_dict(), weights)
+    model.load_state_dict(weights, assign=True)
+    return placed(model, device)
+
+
+def placed(model: nn.Module, device: torch.device | str) -> nn.Module:
+    """On the device, in the layout that convolutions are fastest in."""
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _stored_profile(folder: RunFolder) -> Profile:
+    try:
+        seen = profile(folder.record.profile)
+    except UsageError as error:
+        raise CheckpointError(f"{folder.path / RECORD} is damaged: {error}") from error
+    channels = folder.spec().in_channels
+    if seen.channels != channels:
+        raise CheckpointError(
+            f"{folder.path / RECORD} is damaged: expected a profile of {channels} channels, found "
+            f"{seen.name} of {seen.channels}"
+        )
+    return seen
+
+
+def _of_file(given: str, path: Path, device: torch.device | str) -> Candidate:
+    """The network that the weights fit, told from their shapes."""
+    state = read_weights(path)
+    spec = recognised(state)
+    if spec is None:
+        near = resembled(state)
+        raise CheckpointError(
+            f"expected weights of a ResNet or ResNeXt in {path}, found "
+            + (f"some that {_looks_like(near)} but do not fit it; " if near else "others; ")
+            + f"say the network's name and --weights {path}"
+        )
+    if spec.shortcut == "none":
+        raise CheckpointError(
+            f"expected weights that fit one network, found {path} to fit {resnext.name(spec)} and "
+            f"one with shortcut A; say the network's name and --weights {path}"
+        )
+    return _ours(given, spec, path, state, device)
+
+
+def _named(given: str, weights: Path | None, device: torch.device | str) -> Candidate:
+    library = peer(given)
+    try:
+        spec = None if library else resnext.spec(given)
+    except ResNextError as error:
+        raise UsageError(
+            "expected a run folder, a file of weights, torchvision:NAME, timm:NAME or a network, "
+            f"found {given!r}: no such file, and {error}"
+        ) from error
+    if weights is None:
+        raise UsageError(
+            f"expected weights for {given}, found none: nothing is downloaded; say --weights FILE"
+        )
+    state = read_weights(weights)
+    if spec is not None:
+        return _ours(given, spec, weights, state, device)
+    assert library is not None
+    digest = initial_weights(weights).sha256
+    model, seen = peer_network(*library, state, digest)
+    fitted(model, state, weights, given)
+    return Candidate(
+        given=given,
+        network=given,
+        model=placed(model, device),
+        outputs=_outputs(model, seen.resolution),
+        profile=seen,
+        side=seen.resolution,
+        channels=3,
+        weights=digest,
+    )
+
+
+def _ours(
+    given: str, spec: Spec, path: Path, state: Mapping[str, Tensor], device: torch.device | str
+) -> Candidate:
+    fc = state.get("fc.bias")
+    spec = resnext.spec(spec, classes=len(fc) if fc is not None and fc.ndim else None)
+    model = build(spec, device="meta")
+    fitted(model, state, path, resnext.name(spec))
+    seen = _usual_profile(spec)
+    return Candidate(
+        given=given,
+        network=resnext.name(spec),
+        model=placed(model, device),
+        outputs=spec.classes,
+        profile=seen,
+        side=spec.resolution,
+        channels=spec.in_channels,
+        weights=initial_weights(path).sha256,
+    )
+
+
+def _usual_profile(spec: Spec) -> Profile:
+    """What such networks are usually trained with, where nothing says it."""
+    if spec.in_channels == 1:
+        return profile("digits")
+    if spec.resolution == 32:
+        return profile("cifar100" if spec.classes == 100 else "cifar10")
+    return profile("pil-224")
+
+
+def fitted(model: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
+    """Give a network the weights of a file, all of them and nothing else.
+
+    What older files lack may be missing: the counters of batches, which scoring does not look at.
+
+    Raises:
+        CheckpointError: they do not fit; the message names the first tensors that differ, and the
+            network that they look like.
+    """
+    ours = model.state_dict()
+    found = {key: tensor for key, tensor in state.items() if not _useless(key, ours)}
+    missing = [key for key in ours if counter(key) and key not in found]
+    found |= {key: torch.zeros((), dtype=torch.int64) for key in missing}
+    odd = [
+        key for key in sorted(ours.keys() | found.keys()) if _size(key, ours) != _size(key, found)
+    ]
+    if odd:
+        first = ", ".join(f"{key} {_size(key, found)} for {_size(key, ours)}" for key in odd[:3])
+        near = resembled(state)
+        hint = f"; they {_looks_like(near)}" if near else ""
+        raise CheckpointError(
+            f"expected {path} to hold weights of {name}, found {first} ({len(odd)} such){hint}"
+        )
+    fitting = {key: tensor.to(ours[key].dtype) for key, tensor in found.items()}
+    model.load_state_dict(fitting, assign=any(tensor.is_meta for tensor in ours.values()))
+
+
+def _size(key: str, state: Mapping[str, Tensor]) -> str:
+    return "x".join(map(str, state[key].shape)) or "one number" if key in state else "nothing"
+
+
+def _useless(key: str, ours: Mapping[str, Tensor]) -> bool:
+    return key not in ours and key.startswith(_TRAINING_ONLY)
+
+
+def _looks_like(spec: Spec) -> str:
+    return f"look like {resnext.name(spec)}"
+
+
+@torch.inference_mode()
+def _outputs(model: nn.Module, side: int) -> int:
+    """How many classes a peer's network scores, seen in its answer."""
+    like = next(model.parameters())
+    return int(model.eval()(like.new_zeros(1, 3, side, side)).shape[1])

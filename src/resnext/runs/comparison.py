@@ -1,0 +1,120 @@
+"""Several networks, and scores that were kept, one after the other; and their ensemble."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resnext.data import DataSet
+from resnext.errors import UsageError
+from resnext.evaluation.protocols import Average
+from resnext.evaluation.readings import Reading, read, ways
+from resnext.evaluation.score_files import About, Scored, ensemble, is_scores, load_scores, shares
+from resnext.evaluation.scores import Part
+from resnext.runs.candidates import candidate, needs_weights
+from resnext.runs.planning import resolve_device
+from resnext.runs.scoring import USUAL, Evaluation, Settings, described, evaluate_candidate
+from resnext.training.distributed import ALONE, World
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """How scores become those of an ensemble.
+
+    Attributes:
+        weights: one for each network; equal ones if left out.
+        average: of probabilities, or of the scores themselves.
+    """
+
+    weights: tuple[float, ...] | None = None
+    average: Average = "probabilities"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reread:
+    """What scores say that were measured before: of a file, or of an ensemble."""
+
+    given: str
+    about: About
+    readings: tuple[Reading, ...]
+    scored: Scored
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"run": self.given, **described(self.about, self.readings)}
+
+
+def compare(
+    given: Sequence[str],
+    data: str | Path | DataSet | None = None,
+    settings: Settings = USUAL,
+    *,
+    weights: Sequence[Path] = (),
+    profile_name: str | None = None,
+    mix: Mix | None = None,
+    device: str | None = None,
+    world: World = ALONE,
+) -> Iterator[Part | Evaluation | Reread]:
+    """Score everything given, in turn: one result for each, behind the last that of the ensemble.
+
+    Args:
+        given: whatever `candidate` understands, and files of scores.
+        data: the images; a run's own if left out.
+        settings: how.
+        weights: the files of those that are names, in their order.
+        profile_name: instead of each network's own profile.
+        mix: how to make an ensemble; none if left out.
+        device: as torch names it.
+        world: the processes.
+
+    Raises:
+        ResNextError: something does not exist or does not fit.
+    """
+    where = resolve_device(device, world.local_rank)
+    files = _files(given, weights)
+    if mix is not None:
+        shares(len(given), mix.weights)
+    settings = replace(settings, keep=settings.keep or mix is not None)
+    members: list[Scored] = []
+    for text, file in zip(given, files, strict=True):
+        if is_scores(Path(text)):
+            result: Evaluation | Reread = reread(text, load_scores(Path(text)), settings.ways)
+        else:
+            found = candidate(text, file, profile_name=profile_name, device=where)
+            for progress in evaluate_candidate(found, data, settings, device=where, world=world):
+                if isinstance(progress, Part):
+                    yield progress
+                else:
+                    result = progress
+        yield result
+        if mix is not None and result.scored is not None:
+            members.append(result.scored)
+    if mix is not None:
+        made = ensemble(members, mix.weights, mix.average)
+        yield reread("ensemble", made, settings.ways)
+
+
+def reread(given: str, scored: Scored, asked: str | None = None) -> Reread:
+    """The figures of scores that are there.
+
+    Raises:
+        UsageError: they are not of as many classes as asked for.
+        DataError: a label lies beyond these classes.
+    """
+    readings = tuple(
+        read(scored.scores, scored.labels, classes=classes, average=scored.about.average)
+        for classes in ways(scored.scores.shape[1], asked)
+    )
+    return Reread(given=given, about=scored.about, readings=readings, scored=scored)
+
+
+def _files(given: Sequence[str], weights: Sequence[Path]) -> list[Path | None]:
+    """The file of weights of each, in the order of those that are names."""
+    names = [text for text in given if needs_weights(text)]
+    if len(weights) > len(names):
+        raise UsageError(
+            f"expected --weights for the {len(names)} networks by name, found {len(weights)}; a "
+            "run folder or a file of weights needs none"
+        )
+    left = iter(weights)
+    return [next(left, None) if needs_weights(text) else None for text in given]
