@@ -153,8 +153,8 @@ def shares(count: int, weights: Sequence[float] | None) -> list[float]:
     given = [1.0] * count if weights is None else list(weights)
     if len(given) != count or not all(0 <= weight < float("inf") for weight in given):
         raise UsageError(f"expected {count} weights of at least 0, found {given}")
-    if not sum(given):
-        raise UsageError("expected a weight above 0, found none")
+    if not 0 < sum(given) < float("inf"):
+        raise UsageError(f"expected weights whose sum is a number above 0, found {given}")
     return [weight / sum(given) for weight in given]
 
 

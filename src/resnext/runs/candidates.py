@@ -157,12 +157,12 @@ def _of_file(given: str, path: Path, device: torch.device | str) -> Candidate:
     """The network that the weights fit, told from their shapes."""
     state = read_weights(path)
     spec = recognised(state)
+    if spec is None and (near := resembled(state)):
+        return _ours(given, near, path, state, device)  # refuses, and names what differs
     if spec is None:
-        near = resembled(state)
         raise CheckpointError(
-            f"expected weights of a ResNet or ResNeXt in {path}, found "
-            + (f"some that {_looks_like(near)} but do not fit it; " if near else "others; ")
-            + f"say the network's name and --weights {path}"
+            f"expected weights of a ResNet or ResNeXt in {path}, found others; say the network's "
+            f"name and --weights {path}"
         )
     if spec.shortcut == "none":
         raise CheckpointError(

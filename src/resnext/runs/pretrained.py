@@ -99,10 +99,13 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of how it was pickled
             found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
-        reason = str(error).partition("\n")[0]
+        # not in torch's own words, which advise to load it with weights_only=False
         raise CheckpointError(
-            f"expected a file of tensors alone, found {path}: {reason}; save it as safetensors"
+            f"expected a file of tensors alone, found {path} damaged or with other objects, whose "
+            "loading could run code; save it as safetensors"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

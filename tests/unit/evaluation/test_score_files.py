@@ -10,6 +10,7 @@ from resnext.evaluation.score_files import (
     is_scores,
     load_scores,
     save_scores,
+    shares,
 )
 from resnext.training.checkpoint import save_weights
 
@@ -136,3 +137,9 @@ def test_a_reading_is_plain_values():
     assert record["class_errors"].keys() == {"a", "b", "c"}
     wrong = sum(cell[2] for cell in record["confusion"])
     assert record["top1_error"] == 25 * wrong
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (1e308, 1e308)])
+def test_shares_have_a_sum_to_divide_by(weights):
+    with pytest.raises(UsageError, match="expected weights whose sum is a number above 0"):
+        shares(2, weights)

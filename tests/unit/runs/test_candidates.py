@@ -89,6 +89,8 @@ def refusals(tmp_path):
     file = saved(build("resnext29_2x8d", classes=4), tmp_path / "w.safetensors")
     odd = tmp_path / "odd.safetensors"
     save_file({"x": torch.zeros(1)}, odd)
+    short = tmp_path / "short.pth"
+    torch.save(build("resnext29_2x8d").state_dict() | {"fc.bias": torch.zeros(3)}, short)
     ambiguous = saved(build("resnet18_noshortcut", classes=4), tmp_path / "n.safetensors")
     t7 = tmp_path / "resnext_50_32x4d.t7"
     t7.write_bytes(b"\x04")
@@ -97,6 +99,7 @@ def refusals(tmp_path):
     return {
         "wrong": (("resnet18", file), CheckpointError, WRONG),
         "nothing": ((str(odd), None), CheckpointError, "found others; say the network's name"),
+        "near": ((str(short), None), CheckpointError, "found fc.weight 10x"),
         "two": ((str(ambiguous), None), CheckpointError, "and one with shortcut A; say the"),
         "torch7": ((str(t7), None), CheckpointError, "of Torch7, which no maintained library"),
         "code": ((str(pickled), None), CheckpointError, "expected a file of tensors alone"),
@@ -110,8 +113,9 @@ def refusals(tmp_path):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ["wrong", "nothing", "two", "torch7", "code", "bare", "bare peer",
-                                  "typing", "unknown", "no such", "missing", "peer"])  # fmt: skip
+@pytest.mark.parametrize("case", ["wrong", "nothing", "near", "two", "torch7", "code", "bare",
+                                  "bare peer", "typing", "unknown", "no such", "missing",
+                                  "peer"])  # fmt: skip
 def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path, case):
     words, kind, message = refusals(tmp_path)[case]
     with pytest.raises(kind, match=message) as raised:
