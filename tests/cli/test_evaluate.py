@@ -77,6 +77,18 @@ def test_tables_of_one_and_of_several(place, capsys):
     assert "ensemble of 0.5 ResNeXt-11" in both
 
 
+def test_weights_that_are_no_numbers_are_said_to_be(place, capsys):
+    weights = build(NETWORK, classes=2, seed=1).state_dict()
+    weights["fc.bias"].fill_(float("nan"))
+    save_weights(place / "broken.safetensors", weights)
+    warning = "the scores of 12 images are no numbers"
+    assert warning in outcome(capsys, "evaluate", "broken.safetensors", *USUAL)[1]
+    both = outcome(capsys, "evaluate", "broken.safetensors", "w1.safetensors", *USUAL)[1]
+    assert both.count(warning) == 1
+    assert scored(capsys, "broken.safetensors")["not_finite"] == 12
+    assert scored(capsys, "w1.safetensors")["not_finite"] == 0
+
+
 def test_scores_are_saved_read_again_and_joined(place, capsys):
     for seed in (1, 2):
         scored(capsys, f"w{seed}.safetensors", "--save-scores", f"s{seed}.safetensors")

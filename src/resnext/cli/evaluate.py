@@ -190,6 +190,7 @@ def _print_one(record: dict[str, Any]) -> None:
         "worst": _worst(record["class_errors"]),
         "mistaken": _mistaken(record["confusion"]),
         "samples": _samples(record),
+        **_not_finite(record),
         "protocol": f"{record['protocol']}, profile {record['profile']}, {record['precision']}, "
         f"{record['engine']}, "
         f"average of {record['average']}",
@@ -235,6 +236,14 @@ def _mistaken(confusion: list[tuple[str, str, int]]) -> str:
     return ", ".join(found) or "nothing"
 
 
+def _not_finite(record: dict[str, Any]) -> dict[str, str]:
+    """A warning, where there is something to warn of."""
+    images = record["not_finite"]
+    if not images:
+        return {}
+    return {"warning": f"the scores of {images:,} images are no numbers; are the weights whole?"}
+
+
 def _samples(record: dict[str, Any]) -> str:
     rate = record.get("images_per_second")
     return f"{record['samples']:,}" + (f", {rate:.1f} images/s" if rate else "")
@@ -247,6 +256,9 @@ def _print_several(records: list[dict[str, Any]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     for row in rows:
         print("  ".join(f"{cell:<{size}}" for cell, size in zip(row, widths, strict=True)).rstrip())
+    for name, value in ((row["network"], _not_finite(row)) for row in records):
+        for word, text in value.items():
+            print(f"{word:<12} {name}: {text}")
     for name in ("protocol", "location", "fingerprint"):
         print(f"{name:<12} {'; '.join(dict.fromkeys(str(record[name]) for record in records))}")
 

@@ -67,7 +67,8 @@ class Protocol:
                 found = None
                 break
             found = found._with(option)
-        if found is None:
+        twice = len(set(options)) < len(options)
+        if found is None or twice or len(set(found.shorter)) < len(found.shorter):
             raise UsageError(f"expected {_GRAMMAR}; found {text!r}")
         return found
 

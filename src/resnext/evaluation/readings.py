@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from resnext.errors import DataError, UsageError
+from resnext.errors import UsageError
 from resnext.evaluation.protocols import Average
+from resnext.evaluation.score_files import check_labels
 from resnext.evaluation.statistics import BINS, Outcomes, wilson
 from resnext.metrics import TOP, Counts
 from resnext.training.distributed import ALONE, World
@@ -47,6 +48,7 @@ class Reading:
             "top1_interval": list(wilson(counts.top1_wrong, counts.samples)),
             "top5_error": counts.top5_error,
             "top5_interval": list(wilson(counts.top5_wrong, counts.samples)),
+            "not_finite": self.outcomes.not_finite,
             "top": min(TOP, self.classes),
             "interval": "Wilson 95 %",
             "calibration_error": self.outcomes.calibration_error(),
@@ -109,8 +111,5 @@ def read(
 def _outcomes(scores: Tensor | None, labels: Tensor | None, classes: int) -> Outcomes | None:
     if scores is None or labels is None:
         return None
-    if (most := int(labels.max())) >= classes:
-        raise DataError(
-            f"expected labels 0 to {classes - 1} to choose among {classes} classes, found {most}"
-        )
+    check_labels(labels, classes, f"to choose among {classes} classes")
     return Outcomes.of(scores[:, :classes], labels)

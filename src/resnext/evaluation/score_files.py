@@ -82,7 +82,7 @@ def load_scores(path: Path) -> Scored:
 
     Raises:
         CheckpointError: it is damaged, or no file of scores.
-        DataError: a label without a class, or no images.
+        DataError: a label without a class, no images, or scores that are no numbers.
     """
     tensors, words = load_weights(path), words_of(path)
     if words.get("format") != FORMAT:
@@ -98,6 +98,7 @@ def load_scores(path: Path) -> Scored:
             f"{tuple(labels.shape)}"
         )
     check_labels(labels, scores.shape[1], str(path))
+    _check_numbers(scores, str(path))
     return Scored(scores, labels, about)
 
 
@@ -115,6 +116,16 @@ def check_labels(labels: Tensor, classes: int, where: str) -> None:
         raise DataError(f"{where}: expected labels 0 to {classes - 1}, found {found}")
 
 
+def _check_numbers(scores: Tensor, where: str) -> None:
+    """Refuse what is no number: it would make the whole ensemble none."""
+    bad = int((~scores.isfinite()).any(1).sum())
+    if bad:
+        raise DataError(
+            f"{where}: expected scores that are numbers, found others for {bad:,} of "
+            f"{len(scores):,} images"
+        )
+
+
 def ensemble(
     members: Sequence[Scored],
     weights: Sequence[float] | None = None,
@@ -129,12 +140,13 @@ def ensemble(
 
     Raises:
         UsageError: other numbers of weights than of members, or none above 0.
-        DataError: they were measured on other images, labels or classes.
+        DataError: they were measured on other images, labels or classes, or are no numbers.
     """
     parts = shares(len(members), weights)
     first = members[0]
-    for other in members[1:]:
-        _check_same(first, other)
+    for member in members:
+        _check_numbers(member.scores, member.about.network)
+        _check_same(first, member)
     total = torch.zeros(first.scores.shape, dtype=torch.float32)
     for share, member in zip(parts, members, strict=True):
         rows = member.scores.float()

@@ -79,6 +79,11 @@ class Outcomes:
             loss_sum=float(self.losses.double().sum()),
         )
 
+    @property
+    def not_finite(self) -> int:
+        """Images whose scores are no numbers; they count as wrong."""
+        return int((~self.losses.isfinite()).sum())
+
     def class_errors(self) -> list[float | None]:
         """Top-1 error of each class in percent; None for a class without images."""
         totals = torch.bincount(self.labels, minlength=self.classes).tolist()

@@ -32,7 +32,7 @@ def test_the_paper_s_scales_have_a_name():
     "text",
     ["", "centre-224", "center", "center-0", "center-224@", "dense", "dense-224+", "dense-256,flip",
      "center-224,no-flip", "ten-crop-224,flip", "single view,convolutional", "center-224,",
-     "center-224, flip", "dense-256,convolutional"],
+     "center-224, flip", "dense-256,convolutional", "dense-224+256+224", "center-224,flip,flip"],
 )  # fmt: skip
 def test_what_means_nothing_is_refused_with_what_does(text):
     with pytest.raises(UsageError, match="expected a protocol: 'single view', center-R"):

@@ -123,9 +123,21 @@ def test_classes_that_a_network_has_not_are_refused(outputs, asked):
         ways(outputs, asked)
 
 
-def test_a_label_beyond_the_1k_is_refused():
-    with pytest.raises(DataError, match=r"expected labels 0 to 999 .* found 1000"):
-        read(torch.zeros(1, 5000), torch.tensor([1000]), classes=1000, average="logits")
+@pytest.mark.parametrize("label", [1000, -1])
+def test_a_label_that_is_none_of_the_1k_is_refused(label):
+    with pytest.raises(DataError, match=f"1000 classes: expected labels 0 to 999, found {label}"):
+        read(torch.zeros(1, 5000), torch.tensor([label]), classes=1000, average="logits")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_spoil_no_ensemble(tmp_path, number):
+    bad = scored(network="broken")
+    bad.scores[1, 2] = number
+    with pytest.raises(DataError, match=r"broken: expected .* numbers, found others for 1 of 4"):
+        ensemble([scored(), bad])
+    save_scores(tmp_path / "bad.safetensors", bad)
+    with pytest.raises(DataError, match=r"bad.safetensors: expected scores that are numbers"):
+        load_scores(tmp_path / "bad.safetensors")
 
 
 def test_a_reading_is_plain_values():
