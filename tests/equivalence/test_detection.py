@@ -110,7 +110,7 @@ def test_joint_c4_is_torchvisions_faster_rcnn():
     ("network", "peer", "masks"),
     [
         ("ResNet-18", "resnet18", True),
-        ("ResNeXt-50 (32x4d)", "resnext50_32x4d", False),
+        pytest.param("ResNeXt-50 (32x4d)", "resnext50_32x4d", False, marks=pytest.mark.slow),
     ],
 )
 def test_pyramid_is_what_torchvision_builds(network, peer, masks):

@@ -17,6 +17,7 @@ from torchvision.models.detection.rpn import (
     RPNHead,
     concat_box_prediction_layers,
 )
+from torchvision.ops import box_iou
 
 from resnext.detection.method import Method
 
@@ -198,7 +199,11 @@ class Proposer(RegionProposalNetwork):
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """As torchvision's, where an image may have no anchor at all."""
+        """As torchvision's, where an image may have no anchor at all, and a box may meet none.
+
+        The best anchor of such a box is all of them: every one would be called an object.
+        """
+        targets = [_met(target, found) for target, found in zip(targets, anchors, strict=True)]
         empty = [len(found) == 0 for found in anchors]
         some = [a for a, none in zip(anchors, empty, strict=True) if not none]
         theirs = [t for t, none in zip(targets, empty, strict=True) if not none]
@@ -235,6 +240,14 @@ class Proposer(RegionProposalNetwork):
             objectness.flatten()[sampled], torch.cat(labels)[sampled], reduction=reduction
         )
         return found, boxes / count
+
+
+def _met(target: Target, anchors: Tensor) -> Target:
+    """The boxes that any anchor overlaps."""
+    boxes = target["boxes"]
+    if not len(boxes) or not len(anchors):
+        return target
+    return {"boxes": boxes[box_iou(boxes, anchors).amax(1) > 0]}
 
 
 def within(boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -90,7 +90,10 @@ class _Run:
     ) -> None:
         self.plan, self.folder, self.world, self.stop = plan, folder, world, stop
         self._save_seconds, self._saved_at = save_seconds, time.monotonic()
-        self.detector: Detector = begin_detector(plan)
+        begun = world.from_first(folder.checkpoints)
+        # weights that are loaded next need not be made first
+        fresh = replace(plan, initial=None, recalibrated=0) if begun else plan
+        self.detector: Detector = begin_detector(fresh)
         self._phase = 0
         self.trainer = self._trainer()
         self._seconds = self._waited = 0.0

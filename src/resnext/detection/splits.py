@@ -51,10 +51,10 @@ def open_sets(
         DataError: they are not there, or not whole, or share images, or differ in their classes.
         UsageError: there is no such split.
     """
+    trained = _opened(root, train, ("train2017", "trainval35k", "train")) if training else None
     scored = _opened(root, evaluation, ("val2017", "minival", "val"))
-    if not training:
+    if trained is None:
         return Sets(train=None, evaluation=scored)
-    trained = _opened(root, train, ("train2017", "trainval35k", "train"))
     check_pair(trained, scored)
     return Sets(train=trained, evaluation=scored)
 
