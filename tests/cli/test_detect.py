@@ -32,7 +32,7 @@ def run(data, capsys):
 
 
 def test_evaluate_saves_and_scores_again(run, data, capsys):
-    status, out, err = outcome(capsys, "detect", "evaluate", run, "--save", "found.json")
+    status, out, _ = outcome(capsys, "detect", "evaluate", run, "--save", "found.json")
     assert status == 0
     assert out.startswith("AP  ")
     assert "val2017 in" in out
@@ -51,7 +51,7 @@ def test_evaluate_saves_and_scores_again(run, data, capsys):
 
 
 def test_predict_draws_and_prints_json(run, data, capsys):
-    status, out, err = outcome(
+    status, out, _ = outcome(
         capsys, "detect", "predict", run, data / "val2017", "--out", "drawn", "--least-score", 0
     )
     assert status == 0

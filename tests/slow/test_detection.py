@@ -1,6 +1,8 @@
 """Four real pictures of COCO are learned by heart, in time (`resnext detect train`, profile small).
 
-Measured on one thread: AP 95.0 % in 52 s, of which 44 s are the 300 steps.
+Measured on one thread: AP 95.0 % in 52 s, of which 44 s are the 300 steps; the two steps of the
+paper's profile 93.8 % in 55 s. With suppression at 0.3, its own, and 200 steps of each, the latter
+stayed below 0.9 at IoU .5.
 """
 
 import json
@@ -64,10 +66,12 @@ def test_two_steps_learn_them_too(four, tmp_path):
         "crop_side": "7",
         "images": "4",
         "at_once": "4",
-        "steps": "200",
-        "milestones": "[150]",
-        "warmup": "20",
+        "nms": "0.5",
+        "steps": "300",
+        "milestones": "[200]",
+        "warmup": "50",
         "learning_rate": "0.03",
     }
     found = learned(four, tmp_path / "run", "paper", settings=small, device="cpu")
-    assert found.ap50 > 0.9
+    assert found.ap > 0.9
+    assert found.ap50 > 0.99

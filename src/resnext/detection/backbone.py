@@ -116,13 +116,17 @@ class Pyramid(nn.Module):
 class Conv5(nn.Module):
     """conv5 as the head of every crop, and the average over its map."""
 
-    def __init__(self, network: ResNeXt) -> None:
+    def __init__(self, network: ResNeXt, stride: int = 2) -> None:
+        """Takes conv5 over from `network`; its stride may be taken out, which weights allow."""
         super().__init__()
         last = f"layer{len(network.spec.stages)}"
         self.layer4 = network.get_submodule(last)
         self.norm = network.norm
         self._activated = network.spec.preactivation
         self.out_channels = network.spec.out_channels
+        for module in self.layer4.modules():
+            if isinstance(module, nn.Conv2d) and module.stride != (1, 1):
+                module.stride = (stride, stride)
         freeze_norms(self)
 
     def maps(self, crops: Tensor) -> Tensor:

@@ -81,6 +81,8 @@ class Method(BaseModel):
     aligned: bool
     """For ``align``: whether pixels are points half a pixel in; changes the features."""
     crop_side: PositiveInt
+    conv5_stride: Literal[1, 2] = 2
+    """Of conv5 on crops: 1 with crops of 7 x 7 costs less than 2 with 14 x 14."""
     sampling: NonNegativeInt = 0
     """For ``align``: points along each side of a bin; 0 takes as many as it has pixels."""
     box_hidden: PositiveInt = 1024

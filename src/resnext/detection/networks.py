@@ -220,7 +220,7 @@ def _classifier(network: ResNeXt, method: Method, channels: int, classes: int) -
     if method.pyramid:
         head = Perceptron(channels * method.crop_side**2, method.box_hidden)
         return Classifier(method, head, channels, method.box_hidden, STRIDES, classes)
-    head = Conv5(network)
+    head = Conv5(network, method.conv5_stride)
     return Classifier(method, head, channels, head.out_channels, (16,), classes)
 
 

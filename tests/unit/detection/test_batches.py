@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import chain
 
 import pytest
 import torch
@@ -113,7 +114,7 @@ def test_workers_and_a_later_start_change_nothing(data):
     alone = list(step_batches(steps, range(5), 0))
     late = list(step_batches(steps, range(3, 5), 2))
     for one, other in zip(alone[3:], late, strict=True):
-        for a, b in zip(sum(one, []), sum(other, []), strict=True):
+        for a, b in zip(chain(*one), chain(*other), strict=True):
             assert a.image_id == b.image_id
             assert torch.equal(a.image, b.image)
 
@@ -128,7 +129,7 @@ def test_processes_share_the_parts_of_a_step(data):
 
 def test_a_picture_of_another_size_is_refused(data):
     Image.new("RGB", (64, 96)).save(data.path(2))
-    with pytest.raises(DataError, match="expected 96 x 64 .* found 64 x 96; the EXIF orientation"):
+    with pytest.raises(DataError, match=r"expected 96 x 64 .* found 64 x 96; the EXIF orientation"):
         load_image(data, 2)
 
 

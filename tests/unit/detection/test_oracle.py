@@ -13,11 +13,11 @@ from unit.detection.conftest import pictures, tiny_detector, tiny_method
 def overlaps(a, b):
     """IoU of every pair of corners."""
     found = np.zeros((len(a), len(b)))
-    for i, (l, t, r, d) in enumerate(a):
+    for i, (p, t, r, d) in enumerate(a):
         for j, (x, y, u, v) in enumerate(b):
-            w, h = min(r, u) - max(l, x), min(d, v) - max(t, y)
+            w, h = min(r, u) - max(p, x), min(d, v) - max(t, y)
             if w > 0 and h > 0:
-                found[i, j] = w * h / ((r - l) * (d - t) + (u - x) * (v - y) - w * h)
+                found[i, j] = w * h / ((r - p) * (d - t) + (u - x) * (v - y) - w * h)
     return found
 
 
@@ -26,32 +26,28 @@ def anchor_labels(anchors, boxes, height, width):
     labels = np.full(len(anchors), -1)
     inside = [
         i
-        for i, (l, t, r, d) in enumerate(anchors)
-        if l >= 0 and t >= 0 and r <= width and d <= height
+        for i, (x, t, r, d) in enumerate(anchors)
+        if x >= 0 and t >= 0 and r <= width and d <= height
     ]
     if not inside:
         return labels
     iou = overlaps(anchors[inside], boxes)
     best = iou.max(1)
-    for k, i in enumerate(inside):
-        if best[k] < 0.3:
-            labels[i] = 0
+    labels[inside] = np.where(best < 0.3, 0, -1)
     for j in range(len(boxes)):
         for k, i in enumerate(inside):
             if iou[k, j] == iou[:, j].max() > 0:
                 labels[i] = 1
-    for k, i in enumerate(inside):
-        if best[k] >= 0.7:
-            labels[i] = 1
+    labels[np.array(inside)[best >= 0.7]] = 1
     return labels
 
 
 def offsets(box, of):
-    (l, t, r, d), (x, y, u, v) = box, of
-    w, h, pw, ph = r - l, d - t, u - x, v - y
+    (p, t, r, d), (x, y, u, v) = box, of
+    w, h, pw, ph = r - p, d - t, u - x, v - y
     return np.array(
         [
-            ((l + r) / 2 - (x + u) / 2) / pw,
+            ((p + r) / 2 - (x + u) / 2) / pw,
             ((t + d) / 2 - (y + v) / 2) / ph,
             np.log(w / pw),
             np.log(h / ph),

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from resnext.detection.batches import Steps
 from resnext.detection.again import plan_again
+from resnext.detection.batches import Steps
 from resnext.detection.detecting import (
     evaluate_detector,
     load_detector,
@@ -91,6 +91,13 @@ def require_equal(one, other):
         assert torch.equal(tensor, other[name]), name
 
 
+def pull_until(plan, folder, update):
+    stop = Stop()
+    for record in train_detector(plan, folder, stop=stop):
+        if isinstance(record, DetectionStep) and record.updates == update:
+            stop.signal = 15
+
+
 @pytest.mark.parametrize(
     ("profile", "stop_at", "proposals"),
     [
@@ -105,11 +112,8 @@ def test_a_run_that_was_stopped_continues_to_the_bit(sets, tmp_path, profile, st
     plan = planned(sets, profile, settings=few | {"proposals": proposals})
     whole, _ = trained(plan, tmp_path / "whole")
     broken = plan.create(tmp_path / "broken")
-    stop = Stop()
     with pytest.raises(PreemptedError, match="is saved"):
-        for record in train_detector(plan, broken, stop=stop):
-            if isinstance(record, DetectionStep) and record.updates == stop_at:
-                stop.signal = 15
+        pull_until(plan, broken, stop_at)
     again = plan_again(DetectionFolder.open(broken.path), device="cpu")
     notices = [r for r in train_detector(again, broken) if isinstance(r, Notice)]
     assert notices[0].text.startswith("continuing behind step 2 of 4")
@@ -150,7 +154,7 @@ def test_stored_proposals_belong_to_their_weights(sets, tmp_path):
     from resnext.training.distributed import ALONE
 
     detector = begin_detector(plan)  # other weights than those that proposed
-    with pytest.raises(DataError, match="expected proposals .* take another folder"):
+    with pytest.raises(DataError, match=r"expected proposals .* take another folder"):
         list(store_proposals(detector, sets.train, folder, ALONE, Stop()))
 
 
@@ -217,7 +221,7 @@ def test_both_networks_begin_with_the_weights_of_a_file(sets, tmp_path):
 def test_folding_moves_no_detection(sets, tmp_path):
     folder, _ = trained(planned(sets, steps=6), tmp_path / "run")
     figures = [
-        [r for r in evaluate_detector(folder.path, fold=fold)][-1].results for fold in (True, False)
+        list(evaluate_detector(folder.path, fold=fold))[-1].results for fold in (True, False)
     ]
     assert len(figures[0]) == len(figures[1])
     for a, b in zip(*figures, strict=True):
