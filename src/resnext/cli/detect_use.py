@@ -1,6 +1,7 @@
 """``resnext detect evaluate``, ``propose`` and ``predict``: a finished detector at work."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -218,6 +219,8 @@ def _print_figures(record: dict[str, Any], *, as_json: bool) -> None:
     )
     shown = ", ".join(f"{name} {100 * value:.0f}" for value, name in best[:5])
     print(f"{'classes':<13} {record['classes']} with objects; best {shown}")
+    for note in record["notes"]:
+        print(f"{'note':<13} {note}")
     print(
         f"{'images':<13} {record['images']:,}, {record['detections']:,} detections, "
         f"{record['backend']}"
@@ -266,7 +269,11 @@ def _store(out: Path, folder: "DetectionFolder", data: "Coco", proposals: list[A
 
 
 def _files(pictures: list[Path]) -> list[Path]:
-    """The pictures, those of folders in the order of their names."""
+    """The pictures, those of folders in the order of their names.
+
+    Raises:
+        DataError: there is none, or two have one name.
+    """
     from resnext.data.decode import EXTENSIONS
 
     found: list[Path] = []
@@ -280,4 +287,7 @@ def _files(pictures: list[Path]) -> list[Path]:
             found.append(path)
         else:
             raise DataError(f"expected a picture or a folder, found no such thing: {path}")
+    twice = [name for name, count in Counter(file.stem for file in found).items() if count > 1]
+    if twice:  # they would be drawn into one file
+        raise DataError(f"expected pictures of different names, found {twice[0]!r} twice")
     return found

@@ -25,6 +25,10 @@ LOG_STEPS = 20
 """Between two lines of `steps.jsonl`."""
 
 
+_FIRST_SAVES = 5.0
+"""Seconds that other processes give the first one to save before they end too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionStep:
     """One finished step: losses of it, seconds of this process in the phase."""
@@ -227,9 +231,11 @@ class _Run:
 
     def _last_resort(self) -> bool:
         """Save from another thread while the main one is busy with a step."""
-        if self.world.first:
-            with self.trainer.committing, suppress(FileExistsError):
-                self._write()
+        if not self.world.first:
+            time.sleep(_FIRST_SAVES)
+            return True
+        with self.trainer.committing, suppress(FileExistsError):
+            self._write()
         return True
 
     def _proposals(self) -> Generator[Progress, None, Stored]:

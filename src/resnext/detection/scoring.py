@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import math
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -63,6 +62,8 @@ class Precision:
     detections: int
     kind: Kind
     backend: Backend
+    notes: tuple[str, ...] = ()
+    """What is odd about the detections."""
 
     @property
     def classes(self) -> int:
@@ -103,6 +104,7 @@ def score(
         detections=len(results),
         kind=kind,
         backend=backend,
+        notes=_notes(data, results),
     )
 
 
@@ -115,14 +117,12 @@ def checked_results(data: Coco, results: Sequence[Result], kind: Kind = "bbox") 
     if not int((~data.crowd).sum()):
         raise DataError(f"{data.name}: expected objects to be found, found none: nothing to score")
     if not results:
-        warnings.warn("no detections at all: every figure is 0", stacklevel=3)
         return []
     images = {int(i): size for i, size in zip(data.ids, data.sizes, strict=True)}
     known = {category.id for category in data.categories}
     for number, result in enumerate(results):
         _check_result(result, number, images, known, kind)
     _refuse_twice(results)
-    _warn_of_corners(results, images)
     return sorted(results, key=lambda result: result["image_id"])
 
 
@@ -162,17 +162,50 @@ def _refuse_twice(results: Sequence[Result]) -> None:
         )
 
 
-def _warn_of_corners(results: Sequence[Result], images: Mapping[int, Any]) -> None:
-    """Boxes that leave their image may be corners in place of sizes."""
+def _notes(data: Coco, results: Sequence[Result]) -> tuple[str, ...]:
+    """What is odd about detections: none at all, corners in place of sizes, shifted classes."""
+    if not results:
+        return ("no detections at all: every figure is 0",)
+    images = {int(i): size for i, size in zip(data.ids, data.sizes, strict=True)}
+    notes = []
     boxes = np.array([r["bbox"] for r in results], np.float64)
     sizes = np.array([images[r["image_id"]] for r in results], np.float64)
     outside = ((boxes[:, :2] + boxes[:, 2:]) > sizes + 1).any(1).mean()
     if outside > 0.2:
-        warnings.warn(
+        notes.append(
             f"{outside:.0%} of the boxes leave their image: expected x, y, width, height, perhaps "
-            "these are corners",
-            stacklevel=4,
+            "these are corners"
         )
+    if _other_classes(data, results):
+        notes.append(
+            "most boxes lie on objects of other classes, none on their own: perhaps the numbers of "
+            "the classes are shifted"
+        )
+    return tuple(notes)
+
+
+def _other_classes(data: Coco, results: Sequence[Result]) -> bool:
+    """Whether more than half of the boxes lie on objects, but of other classes."""
+    numbers = np.array([category.id for category in data.categories])
+    place = {int(i): index for index, i in enumerate(data.ids)}
+    own = other = 0
+    for result in results:
+        rows = data.rows(place[result["image_id"]])
+        near = _overlaps(np.array(result["bbox"], np.float64), data.boxes[rows]) >= 0.5
+        same = numbers[data.labels[rows] - 1] == result["category_id"]
+        own += bool((near & same).any())
+        other += bool((near & ~same).any())
+    return own == 0 and other > len(results) / 2
+
+
+def _overlaps(box: NDArray[np.float64], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """IoU of x, y, width, height with rows of corners."""
+    low = np.maximum(box[:2], boxes[:, :2])
+    high = np.minimum(box[:2] + box[2:], boxes[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    found: NDArray[np.float64] = shared / (box[2] * box[3] + areas - shared + 1e-9)
+    return found
 
 
 def _evaluated(data: Coco, results: list[Result], kind: str, backend: Backend) -> Any:

@@ -229,6 +229,39 @@ def test_folding_moves_no_detection(sets, tmp_path):
         assert a["bbox"] == pytest.approx(b["bbox"], abs=1e-2)
 
 
+def test_losses_can_be_had_without_training(sets):
+    """In the mode of testing: sizes are those of testing, and nothing moves."""
+    plan = planned(sets)
+    detector = begin_detector(plan).eval()
+    items = Steps(sets.train, plan.study.method, plan.study.schedules[0], 0)[0][0]
+    with torch.no_grad():
+        losses = detector([i.image for i in items], [i.target for i in items])
+    assert set(losses) == {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+
+
+def test_bf16_trains_and_continues(sets, tmp_path):
+    folder, records = trained(planned(sets, precision="bf16"), tmp_path / "run")
+    exact, others = trained(planned(sets), tmp_path / "exact")
+    losses = [sum(r.losses.values()) for r in (records[0], others[0])]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert any(not torch.equal(t, weights(exact)[n]) for n, t in weights(folder).items())
+    assert all(t.dtype == torch.float32 for t in weights(folder).values())
+
+
+def test_masks_are_trained_and_scored(sets, tmp_path):
+    plan = planned(sets, settings=FEW | {"masks": "true"}, steps=2)
+    folder, records = trained(plan, tmp_path / "run")
+    assert records[0].losses["loss_mask"] > 0
+    *_, evaluated = evaluate_detector(folder.path)
+    assert evaluated.masks.kind == "segm"
+    report = report_of(folder, evaluated)
+    assert [column.title for column in report.parts[0].columns] == [
+        "figure",
+        "boxes, %",
+        "masks, %",
+    ]
+
+
 def test_losses_fall(sets, tmp_path):
     _, records = trained(planned(sets, steps=60, images=4), tmp_path / "run")
     totals = [sum(r.losses.values()) for r in records if isinstance(r, DetectionStep)]

@@ -114,9 +114,9 @@ def test_the_faster_backend_has_equal_answers(data, seed, kind):
 
 
 @pytest.mark.parametrize("backend", ["pycocotools", "faster"])
-def test_no_detections_score_nothing_with_a_warning(data, backend):
-    with pytest.warns(UserWarning, match="no detections at all"):
-        found = score(data, [], backend=backend)
+def test_no_detections_score_nothing_with_a_note(data, backend):
+    found = score(data, [], backend=backend)
+    assert found.notes == ("no detections at all: every figure is 0",)
     assert (found.ap, found.recall_100, found.by_class["red"]) == (0.0, 0.0, 0.0)
 
 
@@ -143,8 +143,17 @@ def test_corners_in_place_of_sizes_are_noticed(data):
     for r in results:
         x, y, w, h = r["bbox"]
         r["bbox"] = [x, y, x + w, y + h]
-    with pytest.warns(UserWarning, match="expected x, y, width, height"):
-        score(data, results)
+    assert "expected x, y, width, height" in score(data, results).notes[0]
+    assert score(data, truth(data)).notes == ()
+
+
+def test_shifted_classes_are_noticed(data):
+    results = truth(data)
+    for r in results:
+        r["category_id"] = {3: 7, 7: 3}[r["category_id"]]
+    found = score(data, results)
+    assert found.ap50 < 0.001
+    assert "numbers of the classes are shifted" in found.notes[0]
 
 
 def test_nothing_to_find_is_refused(tmp_path):
