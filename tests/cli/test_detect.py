@@ -1,4 +1,6 @@
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -134,3 +136,21 @@ def test_a_broken_picture_ends_training_with_its_name(data, capsys):
     )  # fmt: skip
     assert status == 3
     assert "000000000003.jpg: expected an image" in err
+
+
+def documented():
+    """The commands for a first detector in docs/detect.md."""
+    page = (Path(__file__).parents[2] / "docs" / "detect.md").read_text()
+    block = page.partition("takes a minute:\n\n```console\n")[2].partition("```")[0]
+    return [shlex.split(line)[1:] for line in block.splitlines()]
+
+
+def test_the_commands_of_the_documentation_work(data, capsys):
+    (data / "annotations" / "instances_train2017.json").rename("few.json")
+    (data / "train2017").rename("pictures")
+    train, evaluate = documented()
+    status, _, err = outcome(capsys, *train, "--steps", 2, "--device", "cpu", *SMALL)
+    assert (status, err) == (0, "")
+    status, out, err = outcome(capsys, *evaluate)
+    assert (status, err) == (0, "")
+    assert out.startswith("AP ")

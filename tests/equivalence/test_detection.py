@@ -174,8 +174,8 @@ def test_two_steps_with_the_same_weights_are_the_joint_network():
         kept = [boxes for boxes, _ in steps.eval().proposing.proposals(images)]
         again = steps.classifying(images, None, kept)
     for a, b in zip(again, joint.eval()(images), strict=True):
-        # measured: 4.6e-5 pixels of 150
-        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=0, atol=5e-4)
+        # measured: 3.1e-5 pixels of 150
+        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=0, atol=3e-4)
         assert torch.equal(a["labels"], b["labels"])
 
 
@@ -188,6 +188,7 @@ def test_frozen_norm_is_torchvisions_with_the_trained_eps():
     theirs = FrozenBatchNorm2d(8, eps=0.1)
     theirs.load_state_dict(norm.state_dict())
     assert torch.equal(FrozenNorm.of(norm)(x), theirs(x))
+    # measured: 4.8e-7
     torch.testing.assert_close(FrozenNorm.of(norm)(x), norm.eval()(x), rtol=0, atol=5e-6)
 
 

@@ -102,21 +102,10 @@ def load_detector(
     weights = load_weights(folder.weights)
     require_same(f"{folder.weights} to hold weights", detector.state_dict(), weights)
     detector.load_state_dict(weights, assign=True)
-    _refresh(detector)
     detector.eval()
     if fold:
         fold_norms(detector)
     return folder, detector.to(device).to(memory_format=torch.channels_last)
-
-
-def _refresh(detector: Detector) -> None:
-    """Anchors are no weights; made without values, they are made again."""
-    for part in [detector] if isinstance(detector, Joint) else [detector.proposing]:
-        generator = part.rpn.anchor_generator
-        generator.cell_anchors = [
-            generator.generate_anchors(sizes, ratios)
-            for sizes, ratios in zip(generator.sizes, generator.aspect_ratios, strict=True)
-        ]
 
 
 def data_of(record: SetRecord) -> Coco:

@@ -218,7 +218,6 @@ def _evaluated(data: Coco, results: list[Result], kind: str, backend: Backend) -
         truth.createIndex()
         found = truth.loadRes([dict(result) for result in results])
         run = evaluation(truth, found, kind)
-        run.params.imgIds = [int(i) for i in data.ids]
         run.evaluate()
         run.accumulate()
     return run
@@ -295,7 +294,6 @@ def recall(
         truth.dataset = _annotations(data)
         truth.createIndex()
         run = evaluation(truth, truth.loadRes(results), "bbox")
-        run.params.imgIds = [int(i) for i in data.ids]
         run.params.useCats, run.params.maxDets = 0, list(most)
         run.evaluate()
         run.accumulate()

@@ -30,12 +30,14 @@ def test_a_frozen_network_computes_the_same_and_takes_the_weights_as_they_are():
     before = network(x)
     state = network.state_dict()
     frozen = freeze_norms(network)
-    torch.testing.assert_close(frozen.train()(x), before, rtol=1e-5, atol=1e-5)
+    # measured: 5.7e-7
+    torch.testing.assert_close(frozen.train()(x), before, rtol=0, atol=6e-6)
     freeze_norms(build(TINY, seed=1)).load_state_dict(state, strict=True)
 
 
 def test_recalibration_takes_the_mean_over_the_batches():
     norm = nn.Sequential(nn.BatchNorm2d(3))
+    norm(torch.randn(4, 3, 5, 5) + 9)  # what it knew before does not count
     batches = [torch.randn(4, 3, 5, 5) * k + k for k in (1.0, 2.0, 3.0)]
     assert recalibrate_bn(norm.eval(), batches) == 3
     means = torch.stack([b.mean((0, 2, 3)) for b in batches]).mean(0)
@@ -67,8 +69,8 @@ def test_folding_is_exact_but_for_rounding(network):
     with torch.no_grad():
         before = model(x)
         fold_norms(model)
-        # measured: 2e-6 of values up to 3
-        torch.testing.assert_close(model(x), before, rtol=2e-5, atol=2e-5)
+        # measured: 4.2e-7 of values up to 0.8
+        torch.testing.assert_close(model(x), before, rtol=0, atol=5e-6)
     frozen = [m for m in model.modules() if isinstance(m, FrozenNorm)]
     assert bool(frozen) == model.spec.preactivation
 
@@ -134,10 +136,11 @@ def test_c4_masks_share_conv5_with_the_boxes():
     assert found["masks"].shape == (len(found["boxes"]), 1, 60, 90)
 
 
-def test_a_batch_of_two_is_the_single_ones_but_for_the_border():
+def test_a_batch_of_two_is_the_single_ones_where_nothing_is_padded():
     detector = tiny_detector().eval()
     images = pictures((100, 150), (100, 150))
     with torch.no_grad():
         both, single = detector(images), [detector([image])[0] for image in images]
     for a, b in zip(both, single, strict=True):
-        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=1e-4, atol=1e-2)
+        # measured: 3.8e-6 pixels; nothing is padded here
+        torch.testing.assert_close(a["boxes"], b["boxes"], rtol=0, atol=4e-5)
