@@ -25,6 +25,9 @@ from resnext.training.speed import Precision as Width
 from resnext.training.speed import autocast
 from resnext.training.state import require_same
 
+CROPS = 64
+"""That a processor takes through the head together: measured 1.15 times as fast as all at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
@@ -105,6 +108,9 @@ def load_detector(
     detector.eval()
     if fold:
         fold_norms(detector)
+    if torch.device(device).type == "cpu":
+        part = detector if isinstance(detector, Joint) else detector.classifying
+        part.roi_heads.at_once = CROPS
     return folder, detector.to(device).to(memory_format=torch.channels_last)
 
 

@@ -5,8 +5,6 @@ from collections.abc import Generator, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
-import torch
-
 from resnext.detection.batches import Parts, Steps, load_image, step_batches
 from resnext.detection.coco import Coco
 from resnext.detection.folder import DetectionFolder, StepLine
@@ -316,8 +314,3 @@ class _Timed:
             return next(self._batches)
         finally:
             self.waited += time.perf_counter() - asked
-
-
-def on_device(detector: Detector, device: torch.device | str) -> Detector:
-    """For testing: on the device, convolutions in the layout that is fastest."""
-    return detector.to(device).to(memory_format=torch.channels_last).eval()
