@@ -1,7 +1,9 @@
 """A detector that is killed in either of its steps continues to the bit; two processes are one."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -92,3 +94,25 @@ def test_two_processes_are_one(data):
         losses.append([float(x) for x in re.findall(r'"loss_[a-z_]+":([0-9.e-]+)', text)])
     assert losses[0] == losses[1]
     assert json.loads((data / "two" / "detection.json").read_text())["processes"] == 2
+
+
+def test_a_scheduler_may_ask_all_processes_to_end(data):
+    """Workers too: the run is saved all the same, and continues."""
+    line = words(data, "asked", "small", "--workers", "2")
+    line[line.index("--steps") + 1] = "500"
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "resnext", *line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for text in asked.stdout:
+        if " 50/500" in text:
+            break
+    os.killpg(asked.pid, signal.SIGTERM)
+    _, err = asked.communicate(timeout=60)
+    assert asked.returncode == 75
+    assert err.startswith("resnext: asked to end; all up to step ")
+    assert err.count("\n") == 1
+    assert len(list((data / "asked" / "checkpoints").glob("step-*"))) == 1

@@ -5,6 +5,7 @@ together and whose losses are their own, as on one GPU of the paper. Parts are o
 so that little is padded. Nothing depends on processes, workers or where training was interrupted.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -225,5 +226,15 @@ def step_batches(steps: Steps, numbers: Sequence[int], workers: int) -> Iterator
         sampler=numbers,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
+        worker_init_fn=_deaf,
     )
     return iter(loader)
+
+
+def _deaf(worker: int) -> None:
+    """Leave signals to the process that trains: a scheduler sends them to all, workers included."""
+    del worker
+    signal.set_wakeup_fd(-1)  # shared with that process, which would take ours for its own
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", None)):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
