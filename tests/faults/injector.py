@@ -193,9 +193,9 @@ def die_at(step):
 
 def refuse_to_save(at):
     """Let the `at`-th checkpoint fail, as without permission."""
-    from resnext.runs import folder
+    from resnext.runs import keeping
 
-    original = folder.save_checkpoint
+    original = keeping.save_checkpoint
     calls = iter(range(1, at + 1))
 
     def refused(path, checkpoint):
@@ -203,7 +203,7 @@ def refuse_to_save(at):
             raise ResourceError(f"cannot write {path}: Permission denied")
         original(path, checkpoint)
 
-    folder.save_checkpoint = refused
+    keeping.save_checkpoint = refused
 
 
 def raise_at(step):

@@ -160,6 +160,35 @@ def benchmark_evaluation(
         _append(save, records)
 
 
+@benchmark_app.command("detection")
+def benchmark_detection(
+    network: Annotated[str, typer.Option(help="The backbone.")] = "ResNeXt-50 (32x4d)",
+    height: Annotated[int, typer.Option(min=64, help="Of the picture, in pixels.")] = 600,
+    width: Annotated[int, typer.Option(min=64, help="Of the picture, in pixels.")] = 800,
+    slices: Annotated[int, typer.Option(min=1, help="Slices; the median counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Of a processor.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
+    ] = None,
+) -> None:
+    """What makes a detector faster: seconds a picture, beside the plain network."""
+    from dataclasses import asdict
+
+    from resnext.benchmark.detection import benchmark_detection as measure
+
+    rows = measure(network, height=height, width=width, slices=slices, threads=threads)
+    records = [_facts() | asdict(row) for row in rows]
+    if as_json:
+        print(json.dumps(records, indent=2))
+    else:
+        for row in rows:
+            seconds = f"{1 / row.images_per_second:.3g} s"
+            print(f"  {row.method:<44} {seconds:>10} {row.ratio:>6.2f}   {row.group}")
+    if save is not None:
+        _append(save, records)
+
+
 def _one_of(text: str, known: Sequence[str], what: str) -> Any:
     from resnext.errors import UsageError
 

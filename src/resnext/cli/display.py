@@ -54,7 +54,7 @@ def follow(
 ) -> None:
     """Pull a training to its end and show it: errors in percent, losses in nats."""
     console = console or Console(highlight=False, soft_wrap=True)
-    with _bar(console) as bar:
+    with progress_bar(console) as bar:
         screen = _Screen(console, bar, epochs, classes)
         for record in records:
             screen.show(record)
@@ -125,7 +125,7 @@ def wait(
     from resnext.evaluation.scores import Part
 
     results = []
-    with _bar(Console(stderr=True), shown=shown) as bar:
+    with progress_bar(Console(stderr=True), shown=shown) as bar:
         task = bar.add_task("", total=None, texts=("scoring",))
         for record in records:
             if isinstance(record, Part):
@@ -257,7 +257,7 @@ class _WordsColumn(ProgressColumn):
 
 
 @contextmanager
-def _bar(console: Console, *, shown: bool = True) -> Iterator[Progress]:
+def progress_bar(console: Console, *, shown: bool = True) -> Iterator[Progress]:
     """A bar that is there while something runs, on terminals only.
 
     Where there is little room the words and the bar shrink; percentage and time left stay whole.

@@ -16,6 +16,7 @@ from resnext import __version__
 from resnext.cli.benchmark import benchmark_app
 from resnext.cli.data import data_app
 from resnext.cli.describe import describe
+from resnext.cli.detect import detect_app
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
@@ -55,6 +56,7 @@ app.command(context_settings={"ignore_unknown_options": True, "allow_intersperse
 )
 app.add_typer(data_app, name="data")
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(detect_app, name="detect")
 
 
 def _print_version(wanted: bool) -> None:

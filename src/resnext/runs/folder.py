@@ -10,22 +10,18 @@ weights.safetensors  the weights after the best epoch
 lock                 held by the process that writes
 """
 
-import errno
 import json
-import os
-import shutil
-import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
-from resnext.errors import CheckpointError, ResNextError, ResourceError, UsageError
+from resnext.errors import CheckpointError, ResNextError, ResourceError
+from resnext.runs.keeping import Kept, append, begin, lines_of, reason_of, rewrite
 from resnext.runs.records import (
     FORMAT,
     BadImage,
@@ -37,30 +33,16 @@ from resnext.runs.records import (
     first_problem,
 )
 from resnext.spec import Spec
-from resnext.training.checkpoint import (
-    PARTIAL,
-    WEIGHTS,
-    Checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    save_weights,
-    write_bytes,
-)
+from resnext.training.checkpoint import WEIGHTS, save_weights, write_bytes
 
-RECORD, METRICS, STEPS, CHECKPOINTS = "run.json", "metrics.jsonl", "steps.jsonl", "checkpoints"
-BAD_IMAGES, NOT_FINITE, LOCK = "bad-images.jsonl", "not-finite.json", "lock"
-
-KEPT = 2
-"""Checkpoints that stay: should the newest be damaged, there is the one before."""
-
-_Line = TypeVar("_Line", bound=BaseModel)
+RECORD, METRICS, STEPS = "run.json", "metrics.jsonl", "steps.jsonl"
+BAD_IMAGES, NOT_FINITE = "bad-images.jsonl", "not-finite.json"
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class RunFolder(Kept):
     """A run on disk."""
 
-    path: Path
     record: RunRecord
 
     @classmethod
@@ -73,16 +55,8 @@ class RunFolder:
             UsageError: it exists, or cannot be made.
             ResourceError: there is no room for it.
         """
-        cut_off = path is not None and _cut_off(path)
-        made = path if path and cut_off else _make_folder(path, name)
-        try:
-            (made / CHECKPOINTS).mkdir(exist_ok=True)
-            write_bytes(made / RECORD, record.model_dump_json(indent=2).encode())
-        except (OSError, ResourceError) as error:
-            if not cut_off:
-                shutil.rmtree(made, ignore_errors=True)
-            raise ResourceError(f"cannot write {made}: {_reason(error)}") from error
-        return cls(made, record)
+        text = record.model_dump_json(indent=2).encode()
+        return cls(begin(path, name, RECORD, text), record)
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -126,16 +100,11 @@ class RunFolder:
         Raises:
             CheckpointError: another line is damaged.
         """
-        return _lines(self.path / METRICS, EpochRecord)
+        return lines_of(self.path / METRICS, EpochRecord)
 
     def finished(self) -> bool:
         """Whether all epochs of the recipe are trained and scored."""
         return len(self.epochs()) >= self.record.recipe.epochs
-
-    def checkpoints(self) -> list[Path]:
-        """The folders of the saved states, the newest first."""
-        found = (self.path / CHECKPOINTS).glob("step-*")
-        return sorted((path for path in found if path.suffix == ""), reverse=True)
 
     def note(self, bad: BadImage) -> None:
         """Log an image that could not be used.
@@ -143,7 +112,7 @@ class RunFolder:
         Raises:
             ResourceError: it cannot be written.
         """
-        _append(self.path / BAD_IMAGES, bad)
+        append(self.path / BAD_IMAGES, bad)
 
     def keep_not_finite(self, found: NotFinite) -> None:
         """Write down the images that training ran away on.
@@ -159,38 +128,7 @@ class RunFolder:
         Raises:
             ResourceError: it cannot be written.
         """
-        _append(self.path / STEPS, step)
-
-    def save(self, updates: int, checkpoint: Checkpoint) -> Path:
-        """Save what training needs to continue; the last `KEPT` such folders stay.
-
-        Raises:
-            ResourceError: it cannot be written; what was there before still is.
-        """
-        made = self.path / CHECKPOINTS / f"step-{updates:08d}"
-        if not made.exists():
-            save_checkpoint(made, checkpoint)
-        for old in self.checkpoints()[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
-        return made
-
-    def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest state that is whole, and what was found of newer ones.
-
-        Raises:
-            CheckpointError: there are states, and all of them are damaged.
-        """
-        problems: list[str] = []
-        for path in self.checkpoints():
-            try:
-                return load_checkpoint(path), problems
-            except CheckpointError as error:
-                problems.append(str(error))
-        if problems:
-            raise CheckpointError(
-                f"expected a whole checkpoint in {self.path}, found none: {problems[0]}"
-            )
-        return None, problems
+        append(self.path / STEPS, step)
 
     def rewind(self, epochs: int, updates: int, bad_images: int) -> None:
         """Take back what was written behind a state: it will come again.
@@ -202,23 +140,14 @@ class RunFolder:
             ResourceError: a file cannot be written.
         """
         try:
-            self._clear(updates)
+            (self.path / NOT_FINITE).unlink(missing_ok=True)
+            self.clear(updates)
         except OSError as error:
-            raise ResourceError(f"cannot change {self.path}: {_reason(error)}") from error
-        _rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
-        steps = _lines(self.path / STEPS, StepRecord)
-        _rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
-        _rewrite(self.path / BAD_IMAGES, _lines(self.path / BAD_IMAGES, BadImage)[:bad_images])
-
-    def _clear(self, updates: int) -> None:
-        """Remove what is half written or comes again; rename the checkpoints behind `updates`."""
-        (self.path / NOT_FINITE).unlink(missing_ok=True)
-        for partial in (self.path, self.path / CHECKPOINTS):
-            for left in partial.glob("*" + PARTIAL):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-        for path in self.checkpoints():
-            if int(path.name.partition("-")[2]) > updates:
-                path.rename(_free(path.with_name(path.name + ".damaged")))
+            raise ResourceError(f"cannot change {self.path}: {reason_of(error)}") from error
+        rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
+        steps = lines_of(self.path / STEPS, StepRecord)
+        rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
+        rewrite(self.path / BAD_IMAGES, lines_of(self.path / BAD_IMAGES, BadImage)[:bad_images])
 
     def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord) -> None:
         """Record a validated epoch: its weights if they are the best so far, then its line.
@@ -229,63 +158,7 @@ class RunFolder:
         done = [*self.epochs(), epoch]
         if best(done) is epoch or not self.weights.exists():
             save_weights(self.weights, weights)
-        _append(self.path / METRICS, epoch)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only process that writes here.
-
-        The system frees the lock when the process ends, however it ends. Where it cannot lock
-        (some network file systems), the name of the writer stays, and whoever finds it decides.
-
-        Raises:
-            UsageError: another process is writing; the message names its machine and number.
-            ResourceError: the folder cannot be written.
-        """
-        file = self.path / LOCK
-        try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ResourceError(f"cannot write {file}: {error.strerror or error}") from error
-        try:
-            if not _lock(descriptor):
-                owner = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                raise UsageError(
-                    f"expected a run folder that nobody writes to, found {self.path} in use by "
-                    f"{owner or 'another process'}"
-                )
-            _sign(descriptor, file)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-def _sign(descriptor: int, file: Path) -> None:
-    """Write into the lock whose it is."""
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    except OSError as error:
-        raise ResourceError(f"cannot write {file}: {_reason(error)}") from error
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether the lock is ours now."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # a file system without locks
-        raise ResourceError(f"cannot lock the run folder: {error.strerror or error}") from error
-    return True
-
-
-def _free(path: Path) -> Path:
-    return next(p for p in _free_names(path) if not p.exists())
+        append(self.path / METRICS, epoch)
 
 
 def _check_format(file: Path, text: bytes) -> None:
@@ -299,64 +172,3 @@ def _check_format(file: Path, text: bytes) -> None:
             f"expected {file} of format {FORMAT}, found {number}: it was made by another version "
             "of resnext; use that one"
         )
-
-
-def _cut_off(path: Path) -> bool:
-    """Whether a folder holds no more than a run that was killed before its record was written."""
-    if not path.is_dir():
-        return False
-    found = {file.name for file in path.iterdir()}
-    return found <= {CHECKPOINTS, RECORD + PARTIAL} and not any((path / CHECKPOINTS).glob("*"))
-
-
-def _make_folder(path: Path | None, name: str) -> Path:
-    """The first folder that does not exist yet, made."""
-    for candidate in [path] if path else _free_names(Path("runs") / name):
-        try:
-            candidate.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            kind = ResourceError if full else UsageError
-            raise kind(f"cannot make {candidate}: {_reason(error)}") from error
-        return candidate
-    raise UsageError(
-        f"expected a new run folder, found {path}; nothing was changed, take another --out"
-    )
-
-
-def _free_names(path: Path) -> Iterator[Path]:
-    yield path
-    yield from (path.with_name(f"{path.name}-{number}") for number in count(2))
-
-
-def _lines(file: Path, kind: type[_Line]) -> list[_Line]:
-    """The whole lines of a log."""
-    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
-    try:
-        return [kind.model_validate_json(line) for line in lines]
-    except ValidationError as error:
-        raise CheckpointError(f"{file} is damaged: {first_problem(error)}") from error
-
-
-def _rewrite(file: Path, lines: Iterable[BaseModel]) -> None:
-    """Put a log back to these lines, if there is one."""
-    text = "".join(line.model_dump_json() + "\n" for line in lines).encode()
-    if file.exists() and file.read_bytes() != text:
-        write_bytes(file, text)
-
-
-def _reason(error: Exception) -> str:
-    """What the system says."""
-    return str(getattr(error, "strerror", None) or error)
-
-
-def _append(file: Path, line: BaseModel) -> None:
-    try:
-        with file.open("a", encoding="utf-8") as log:
-            log.write(line.model_dump_json() + "\n")
-            log.flush()
-            os.fsync(log.fileno())
-    except OSError as error:
-        raise ResourceError(f"cannot write {file}: {error.strerror or error}") from error

@@ -1,0 +1,293 @@
+"""``resnext detect evaluate``, ``propose`` and ``predict``: a finished detector at work."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from resnext.cli.detect_display import counted
+from resnext.cli.detect_options import Annotations, BatchSize, Data, Device, Images, Width
+from resnext.cli.display import interruptible, loading
+from resnext.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from resnext.detection.coco import Coco
+    from resnext.detection.detecting import Evaluated
+    from resnext.detection.folder import DetectionFolder
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A detector's folder.")],
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Exactly this split of the folder.")] = None,
+    annotations: Annotations = None,
+    images: Images = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Score these detections (JSON of COCO) and run nothing.")
+    ] = None,
+    backend: Annotated[
+        Literal["pycocotools", "faster"], typer.Option(help="What computes the figures.")
+    ] = "pycocotools",
+    save: Annotated[Path | None, typer.Option(help="Write the detections there (JSON).")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page into this folder.")] = None,
+    batch_size: BatchSize = 1,
+    device: Device = None,
+    precision: Width = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
+) -> None:
+    """Score a detector as COCO does: its own pictures, or others of the same classes."""
+    with interruptible(lambda: f"{run} is as it was"), loading(stderr=True):
+        from resnext.detection.detecting import evaluate_detector, load_detector
+        from resnext.detection.folder import DetectionFolder
+        from resnext.runs.planning import resolve_device
+
+        found = _scored_set(data, split, annotations, images)
+        place = resolve_device(device)
+        folder = DetectionFolder.open(run)
+    with interruptible(lambda: f"{run} is as it was"):
+        if results is not None:
+            _print_figures(_of_results(folder, found, results, backend), as_json=as_json)
+            return
+        evaluated = counted(
+            evaluate_detector(
+                run,
+                found,
+                device=place,
+                batch_size=batch_size,
+                backend=backend,
+                precision=precision or folder.record.precision,
+            )
+        )
+        if save is not None:
+            _write_json(save, list(evaluated.results))
+        if report is not None:
+            _, detector = load_detector(run, place)
+            _write_report(report, folder, detector, evaluated, found)
+        _print_evaluated(evaluated, as_json=as_json)
+
+
+def propose(
+    run: Annotated[Path, typer.Argument(help="A detector's folder.")],
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Exactly this split of the folder.")] = None,
+    annotations: Annotations = None,
+    images: Images = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the proposals into this new folder.")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Say how many objects the proposals contain, of whatever class."""
+    with loading(stderr=True):
+        from resnext.detection.detecting import (
+            data_of,
+            load_detector,
+            proposal_recall,
+            proposals_on,
+        )
+        from resnext.detection.running import Done
+        from resnext.runs.planning import resolve_device
+
+    with interruptible(lambda: f"{run} is as it was"):
+        folder, detector = load_detector(run, resolve_device(device))
+        given = _scored_set(data, split, annotations, images)
+        found = data_of(folder.record.evaluation) if given is None else given
+        _check_new(out)
+        proposals: list[Any] = []
+
+        def all_of_them() -> Iterable[Any]:
+            for one in proposals_on(detector, found):
+                proposals.append(one)
+                yield Done(what="images", done=len(proposals), total=len(found))
+            yield proposal_recall(proposals, found)
+
+        recalls = counted(all_of_them())
+        for count, value in recalls.items():
+            print(f"AR@{count:<8} {100 * value:.1f} %")
+        print(f"{'images':<11} {len(found)} of {found.name}")
+        if out is not None:
+            _store(out, folder, found, proposals)
+            print(f"{'proposals':<11} {out}")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A detector's folder.")],
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write drawn pictures and predictions.json there.")
+    ] = None,
+    least_score: Annotated[float, typer.Option(min=0, max=1, help="Of what is shown.")] = 0.5,
+    batch_size: BatchSize = 1,
+    device: Device = None,
+    precision: Width = None,
+) -> None:
+    """Find objects on pictures; prints a line of JSON for each."""
+    files = _files(pictures)
+    with loading(stderr=True):
+        from resnext.detection.detecting import load_detector
+        from resnext.detection.detecting import predict as predictions
+        from resnext.detection.drawing import drawn
+        from resnext.runs.planning import resolve_device
+        from resnext.training.checkpoint import write_bytes
+
+    with interruptible(lambda: "what was drawn is whole"):
+        folder, detector = load_detector(run, resolve_device(device))
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        written = []
+        for file, image, objects in predictions(
+            detector,
+            folder.record.categories,
+            files,
+            least_score=least_score,
+            batch_size=batch_size,
+            precision=precision or folder.record.precision,
+        ):
+            line = {"file": str(file), "objects": [found.to_dict() for found in objects]}
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+            written.append(line)
+            if out is not None:
+                write_bytes(out / f"{file.stem}.jpg", drawn(image, objects))
+        if out is not None:
+            _write_json(out / "predictions.json", written)
+
+
+def _scored_set(
+    data: Path | None, split: str | None, annotations: Path | None, images: Path | None
+) -> "Coco | None":
+    from resnext.detection.coco import read_coco
+    from resnext.detection.splits import open_sets
+
+    if data is not None and annotations is not None:
+        raise UsageError("expected --data or --annotations, found both")
+    if data is not None:
+        return open_sets(data, evaluation=split, training=False).evaluation
+    if annotations is not None:
+        if images is None:
+            raise UsageError("expected --images beside --annotations, found none")
+        return read_coco(annotations, images)
+    return None
+
+
+def _of_results(
+    folder: "DetectionFolder", data: "Coco | None", file: Path, backend: Any
+) -> dict[str, Any]:
+    from resnext.detection.detecting import data_of
+    from resnext.detection.scoring import read_results, score
+
+    found = data_of(folder.record.evaluation) if data is None else data
+    return score(found, read_results(file), backend=backend).to_dict()
+
+
+def _print_evaluated(evaluated: "Evaluated", *, as_json: bool) -> None:
+    record = evaluated.to_dict()
+    if as_json:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    whose = "the run's own" if evaluated.own else "others than the run's"
+    _print_figures(record["boxes"], as_json=False)
+    if record["masks"] is not None:
+        print("masks")
+        _print_figures(record["masks"], as_json=False)
+    if evaluated.dropped:
+        print(f"{'left out':<13} {evaluated.dropped} predictions that were no numbers")
+    print(f"{'network':<13} {evaluated.network}, profile {evaluated.profile}")
+    print(f"{'data':<13} {evaluated.data.name} in {evaluated.data.images}: {whose}")
+    print(
+        f"{'time':<13} {evaluated.seconds:.1f} s, "
+        f"{evaluated.seconds / evaluated.data.count:.2f} s a picture"
+    )
+
+
+def _print_figures(record: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(record, indent=2, ensure_ascii=False))
+        return
+    rows = {
+        "AP": ("ap",),
+        "AP at .5, .75": ("ap50", "ap75"),
+        "AP by size": ("ap_small", "ap_medium", "ap_large"),
+        "AR 1, 10, 100": ("recall_1", "recall_10", "recall_100"),
+    }
+    for title, fields in rows.items():
+        print(f"{title:<13} {', '.join(_percent(record[field]) for field in fields)}")
+    best = sorted(
+        ((v, name) for name, v in record["by_class"].items() if v is not None), reverse=True
+    )
+    shown = ", ".join(f"{name} {100 * value:.0f}" for value, name in best[:5])
+    print(f"{'classes':<13} {record['classes']} with objects; best {shown}")
+    for note in record["notes"]:
+        print(f"{'note':<13} {note}")
+    print(
+        f"{'images':<13} {record['images']:,}, {record['detections']:,} detections, "
+        f"{record['backend']}"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f} %"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    from resnext.training.checkpoint import write_bytes
+
+    if not path.parent.is_dir():
+        raise UsageError(f"expected a folder to write into, found none at {path.parent}")
+    write_bytes(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
+
+
+def _write_report(
+    out: Path, folder: "DetectionFolder", detector: Any, evaluated: "Evaluated", data: "Coco | None"
+) -> None:
+    from resnext.detection.detecting import data_of
+    from resnext.detection.detecting import predict as predictions
+    from resnext.detection.reporting import pictures_of, report_of, write
+
+    shown = pictures_of(data_of(folder.record.evaluation) if data is None else data)
+    found = list(predictions(detector, folder.record.categories, shown, least_score=0.3))
+    write(report_of(folder, evaluated, found), out)
+
+
+def _check_new(out: Path | None) -> None:
+    if out is not None and out.exists():
+        raise UsageError(f"expected a new folder, found {out}; nothing was changed")
+
+
+def _store(out: Path, folder: "DetectionFolder", data: "Coco", proposals: list[Any]) -> None:
+    from resnext.detection.stored import Stored, key_of
+    from resnext.runs.pretrained import initial_weights
+
+    ids = tuple(int(i) for i in data.ids)
+    digest = initial_weights(folder.weights).sha256
+    stored = Stored(out, key_of(ids, digest, folder.record.method.model_dump(mode="json")), ids)
+    by_image = {image: (boxes, scores) for image, boxes, scores in proposals}
+    for shard, some in stored.shards():
+        stored.write(shard, [by_image[i] for i in some])
+
+
+def _files(pictures: list[Path]) -> list[Path]:
+    """The pictures, those of folders in the order of their names.
+
+    Raises:
+        DataError: there is none, or two have one name.
+    """
+    from resnext.data.decode import EXTENSIONS
+
+    found: list[Path] = []
+    for path in pictures:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
+            if not inside:
+                raise DataError(f"expected pictures in {path}, found none")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"expected a picture or a folder, found no such thing: {path}")
+    twice = [name for name, count in Counter(file.stem for file in found).items() if count > 1]
+    if twice:  # they would be drawn into one file
+        raise DataError(f"expected pictures of different names, found {twice[0]!r} twice")
+    return found

@@ -1,0 +1,156 @@
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cli.test_train import outcome
+from unit.detection.scenes import write_scenes
+
+FEW = ("shorter=[64]", "longer=96", "after=[40, 30]", "rois=8", "warmup=2")
+SMALL = [word for setting in FEW for word in ("--set", setting)]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_scenes(tmp_path / "data", "train2017", 6)
+    write_scenes(tmp_path / "data", "val2017", 3, first=31)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(data, capsys):
+    status, out, err = outcome(
+        capsys, "detect", "train", "--data", data, "--out", "run", "--steps", 8, "--batch-size", 2,
+        "--device", "cpu", *SMALL,
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert "data     train2017: 6 of 6 pictures to train on" in out
+    assert "nms 0.5" in out
+    assert out.endswith("next     resnext detect evaluate run\n")
+    return "run"
+
+
+def test_evaluate_saves_and_scores_again(run, data, capsys):
+    status, out, _ = outcome(capsys, "detect", "evaluate", run, "--save", "found.json")
+    assert status == 0
+    assert out.startswith("AP  ")
+    assert "val2017 in" in out
+    assert "the run's own" in out
+    status, out, _ = outcome(capsys, "detect", "evaluate", run, "--json", "--backend", "faster")
+    figures = json.loads(out)["boxes"]
+    found = json.loads((data.parent / "found.json").read_text())
+    assert figures["detections"] == len(found)
+    status, out, _ = outcome(capsys, "detect", "evaluate", run, "--results", "found.json", "--json")
+    again = json.loads(out)
+    assert status == 0
+    for field in ("ap", "ap50", "recall_100"):
+        assert again[field] == pytest.approx(figures[field], abs=1e-12)
+    status, out, _ = outcome(capsys, "detect", "evaluate", run, "--data", "data")
+    assert status == 0
+
+
+def test_predict_draws_and_prints_json(run, data, capsys):
+    status, out, _ = outcome(
+        capsys, "detect", "predict", run, data / "val2017", "--out", "drawn", "--least-score", 0
+    )
+    assert status == 0
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["file"].rpartition("/")[2] for line in lines] == [
+        f"{number:012d}.jpg" for number in (31, 32, 33)
+    ]
+    assert json.loads((data.parent / "drawn" / "predictions.json").read_text()) == lines
+    with Image.open(data.parent / "drawn" / "000000000031.jpg") as drawn:
+        assert drawn.size == (96, 64)
+
+
+def test_propose_says_how_much_is_found(run, data, capsys):
+    status, out, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
+    assert status == 0
+    assert out.startswith("AR@100 ")
+    status, _, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
+    assert status == 2
+    assert "expected a new folder, found proposals" in err
+
+
+def test_the_same_line_again_is_finished_at_once(run, data, capsys):
+    status, out, _ = outcome(
+        capsys, "detect", "train", "--data", data, "--out", "run", "--steps", 8, "--batch-size", 2,
+        "--device", "cpu", *SMALL,
+    )  # fmt: skip
+    assert status == 0
+    assert "joint" not in out.partition("run      ")[2]
+    status, out, _ = outcome(capsys, "detect", "train", "--resume", "run", "--device", "cpu")
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "said"),
+    [
+        ((), 2, "expected --data, or --annotations with --images, found neither"),
+        (("--data", "nowhere"), 3, "expected annotations/instances_train2017.json in nowhere"),
+        (("--data", "data", "--split", "minival"), 3, "expected 5,000 images in minival, found 3"),
+        (("--data", "data", "--split", "val"), 2, "expected a split out of train2014"),
+        (("--data", "data", "--set", "nms=2"), 2, "expected nms"),
+        (("--data", "data", "--set", "nms"), 2, "expected FIELD=VALUE for --set"),
+        (("--data", "data", "--network", "ResNeXt-29 (8x64d)"), 2, "expected"),
+        (("--data", "data", "--network", "ResNeXt-29 (8x64d, CIFAR)"), 2, "stages at strides"),
+        (("--data", "data", "--weights", "gone"), 2, "expected --network beside --weights gone"),
+        (("--data", "data", "--steps", "0"), 2, "expected at least 1 for steps, found 0"),
+        (("--data", "data", "--profile", "best"), 2, "expected small or paper or modern"),
+        (("--resume", "data"), 4, "expected a detector's folder, found data"),
+        (("--resume", "data", "--steps", "3"), 2, "expected --resume alone"),
+    ],
+)
+def test_wrong_words_are_refused_in_one_line(data, capsys, given, status, said):
+    found, _, err = outcome(capsys, "detect", "train", "--device", "cpu", *given)
+    assert (found, err.count("\n")) == (status, 1)
+    assert err.startswith("resnext: error: ")
+    assert said in err
+    assert not (data.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "said"),
+    [
+        (("evaluate", "data"), 4, "expected a detector's folder"),
+        (("predict", "data", "gone.jpg"), 3, "expected a picture or a folder"),
+        (("predict", "data", "data/val2017"), 4, "expected a detector's folder"),
+        (("propose", "gone"), 4, "no such folder"),
+        (("find",), 2, "expected a command, found 'find'"),
+    ],
+)
+def test_commands_without_a_detector_say_so(data, capsys, given, status, said):
+    found, _, err = outcome(capsys, "detect", *given)
+    assert (found, err.count("\n")) == (status, 1)
+    assert said in err
+
+
+def test_a_broken_picture_ends_training_with_its_name(data, capsys):
+    (data / "train2017" / "000000000003.jpg").write_bytes(b"\xff\xd8 no picture")
+    status, _, err = outcome(
+        capsys, "detect", "train", "--data", data, "--out", "run", "--steps", 8, "--device", "cpu",
+        *SMALL,
+    )  # fmt: skip
+    assert status == 3
+    assert "000000000003.jpg: expected an image" in err
+
+
+def documented():
+    """The commands for a first detector in docs/detect.md."""
+    page = (Path(__file__).parents[2] / "docs" / "detect.md").read_text()
+    block = page.partition("takes a minute:\n\n```console\n")[2].partition("```")[0]
+    return [shlex.split(line)[1:] for line in block.splitlines()]
+
+
+def test_the_commands_of_the_documentation_work(data, capsys):
+    (data / "annotations" / "instances_train2017.json").rename("few.json")
+    (data / "train2017").rename("pictures")
+    train, evaluate = documented()
+    status, _, err = outcome(capsys, *train, "--steps", 2, "--device", "cpu", *SMALL)
+    assert (status, err) == (0, "")
+    status, out, err = outcome(capsys, *evaluate)
+    assert (status, err) == (0, "")
+    assert out.startswith("AP ")
