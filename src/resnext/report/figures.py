@@ -36,7 +36,8 @@ def inline(chart: Chart) -> str:
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         _draw(figure.add_subplot(), chart)
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(file, metadata=nothing)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(file, metadata=nothing)
     return _tidy(file.getvalue(), chart.name)
 
 
