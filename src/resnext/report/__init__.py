@@ -12,6 +12,10 @@ from resnext.report.content import (
     Table,
     Value,
 )
+from resnext.report.figures import svg
+from resnext.report.page import html
+from resnext.report.text import csv, markdown
+from resnext.report.writing import write_report
 
 __all__ = [
     "Chart",
@@ -24,4 +28,9 @@ __all__ = [
     "Report",
     "Table",
     "Value",
+    "csv",
+    "html",
+    "markdown",
+    "svg",
+    "write_report",
 ]
