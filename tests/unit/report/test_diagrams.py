@@ -1,0 +1,79 @@
+"""Drawings say what the paper's figures say, and what the network has."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+import resnext
+from resnext.errors import SpecError
+from resnext.report.diagrams import block_drawing, fig1, fig3, fig4
+from resnext.spec import Block, Paths
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(drawing):
+    """Of the boxes and beside them, from top to bottom, left to right."""
+    root = ElementTree.fromstring(drawing.svg)
+    return [element.text for element in root.iter(f"{SVG}text")]
+
+
+def boxes(drawing):
+    return len(list(ElementTree.fromstring(drawing.svg).iter(f"{SVG}rect")))
+
+
+def test_fig_1_is_the_paper_s():
+    resnet, resnext_ = fig1()
+    assert texts(resnet) == [
+        "256-d in", "256, 1×1, 64", "64, 3×3, 64", "64, 1×1, 256", "identity", "256-d out",
+    ]  # fmt: skip
+    path = ["256, 1×1, 4", "4, 3×3, 4", "4, 1×1, 256"]
+    assert [text for text in texts(resnext_) if "×" in text] == 3 * path
+    assert texts(resnext_)[7:10] == ["···", "total 32", "paths"]
+
+
+def test_fig_3_are_the_paper_s():
+    split, concat, grouped = fig3()
+    assert texts(split) == texts(fig1()[1])
+    assert [text for text in texts(concat) if "×" in text] == [
+        *3 * ["256, 1×1, 4", "4, 3×3, 4"],
+        "128, 1×1, 256",
+    ]
+    assert "concatenate" in texts(concat)
+    assert texts(grouped)[1:4] == ["256, 1×1, 128", "128, 3×3, 128, C = 32", "128, 1×1, 256"]
+
+
+def test_fig_4_is_the_paper_s():
+    paths, wide = fig4()
+    assert [text for text in texts(paths) if "×" in text] == 3 * ["64, 3×3, 4", "4, 3×3, 64"]
+    assert texts(wide)[1:3] == ["64, 3×3, 128", "128, 3×3, 64"]
+
+
+@pytest.mark.parametrize("form", ["split", "concat", "grouped"])
+def test_any_block_is_drawn_inside_of_its_frame(form):
+    for *_, block in resnext.spec("ResNeXt-50 (2x40d)").blocks():
+        drawing = block_drawing(block, form, name="block", title="A block")
+        width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', drawing.svg).groups())
+        for element in ElementTree.fromstring(drawing.svg).iter():
+            assert 0 <= float(element.get("x", 0)) <= width
+            assert 0 <= float(element.get("y", 0)) < height
+        assert (f"{block.shortcut} shortcut" in drawing.description) == (block.shortcut != "none")
+        assert boxes(drawing) == {"split": 6, "concat": 6, "grouped": 3}[form]
+
+
+def test_strides_and_different_paths():
+    mixed = Block(
+        in_channels=64,
+        out_channels=128,
+        stride=2,
+        paths=(Paths.of("1x8d"), Paths.of("1x4d", (1, 5, 1))),
+        shortcut="none",
+        activation="post",
+    )
+    drawing = block_drawing(mixed, "split", name="mixed", title="Mixed")
+    assert [text for text in texts(drawing) if "×" in text] == [
+        "64, 1×1, 8", "8, 3×3, 8, /2", "8, 1×1, 128", "64, 1×1, 4", "4, 5×5, 4, /2", "4, 1×1, 128",
+    ]  # fmt: skip
+    with pytest.raises(SpecError, match="form='split'"):
+        block_drawing(mixed, "grouped", name="mixed", title="Mixed")
