@@ -316,4 +316,15 @@ def _print_summary(folder: "RunFolder", seconds: float) -> None:
         print(f"curve    {curve.verdict(epochs)}")
     print(f"time     {seconds:.1f} s")
     print(f"weights  {folder.weights} (best epoch)")
+    _write_report(folder)
     print(f"next     resnext evaluate {shlex.quote(str(folder.path))}")
+
+
+def _write_report(folder: "RunFolder") -> None:
+    """The page of the run; training is done, so that what goes wrong here is said and no more."""
+    from resnext.runs.pages import write_run_report
+
+    try:
+        print(f"report   {write_run_report(folder)}")
+    except ResNextError as error:
+        print(f"resnext: no report was written: {error}", file=sys.stderr)

@@ -164,7 +164,7 @@ def _in_words(block: Block, flow: _Flow) -> str:
 
 def _svg(block: Block, flow: _Flow) -> str:
     rows = max(len(column) for column in flow.columns if column is not None)
-    width, middle = flow.across + 90, flow.across / 2
+    width, middle = flow.across + 104, flow.across / 2
     join = 34 + rows * (HIGH + DOWN)
     height = _landing(flow, join) + 64
     parts = [

@@ -1,0 +1,236 @@
+"""What a page says of one run, or of several beside each other."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from resnext.complexity import Complexity, complexity
+from resnext.data import profile
+from resnext.errors import UsageError
+from resnext.report import Chart, Column, Line, Part, Report, Table, Value, write_report
+from resnext.report.diagrams import Form, block_drawing
+from resnext.runs.curve import Curve
+from resnext.runs.folder import RunFolder
+from resnext.runs.records import EpochRecord, best, differences
+
+PAGE, BESIDE = "report", "report"
+"""The page in a run's folder, and the folder beside it for its other forms."""
+
+
+def write_run_report(folder: RunFolder) -> Path:
+    """Write the page of a run into its folder: `report.html`, its other forms into `report/`.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    page, *_ = write_report(run_report([folder]), folder.path, beside=folder.path / BESIDE)
+    return page
+
+
+def run_report(folders: Sequence[RunFolder], *, name: str = PAGE) -> Report:
+    """The report of runs; of one, with its network and provenance in full.
+
+    Raises:
+        UsageError: no run is given, or one twice.
+        CheckpointError: a run is damaged.
+    """
+    labels = _labels(folders)
+    epochs = [folder.epochs() for folder in folders]
+    alone = len(folders) == 1
+    parts: list[Part] = [_errors(labels, folders, epochs), *_curves(labels, epochs)]
+    if alone:
+        parts += _network(folders[0])
+    else:
+        parts.append(_differing(labels, folders))
+    return Report(
+        name=name,
+        title=folders[0].record.network if alone else f"{len(folders)} runs",
+        summary=tuple(
+            _sentence(*of, alone=alone) for of in zip(labels, folders, epochs, strict=True)
+        ),
+        parts=tuple(parts),
+        facts=_facts(folders[0]) if alone else {},
+    )
+
+
+def _labels(folders: Sequence[RunFolder]) -> list[str]:
+    """The names of the folders, with as much of their paths as tells them apart."""
+    if not folders:
+        raise UsageError("expected a run to report on, found none")
+    paths = [folder.path.resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise UsageError(f"expected different runs, found {_twice(paths)} twice")
+    deep = 1
+    while len({path.parts[-deep:] for path in paths}) < len(paths):
+        deep += 1
+    return ["/".join(path.parts[-deep:]) for path in paths]
+
+
+def _twice(paths: Sequence[Path]) -> Path:
+    return next(path for path in paths if paths.count(path) > 1)
+
+
+def _sentence(label: str, folder: RunFolder, epochs: Sequence[EpochRecord], *, alone: bool) -> str:
+    record = folder.record
+    who = f"Recipe {record.recipe.name}" if alone else label
+    if not epochs:
+        return f"{who}: no epoch of {record.recipe.epochs} is finished."
+    lowest = best(epochs)
+    words = (
+        f"{who}: {epochs[-1].validation_error:.2f} % validation error after {len(epochs)} of "
+        f"{record.recipe.epochs} epochs on {record.data.name}; at best "
+        f"{lowest.validation_error:.2f} % (epoch {lowest.epoch})."
+    )
+    curve = Curve.of(record) if alone else None
+    return words if curve is None else f"{words} It is {curve.verdict(epochs)}."
+
+
+def _errors(
+    labels: Sequence[str], folders: Sequence[RunFolder], epochs: Sequence[Sequence[EpochRecord]]
+) -> Table:
+    return Table(
+        name="errors",
+        title="Errors",
+        columns=(
+            Column(title="run"),
+            Column(title="epochs"),
+            Column(title="last, top-1 %"),
+            Column(title="last, top-5 %"),
+            Column(title="best, top-1 %"),
+            Column(title="training, top-1 %"),
+            Column(title="images/s", digits=0),
+            Column(title="training, s", digits=0),
+            Column(title="skipped updates"),
+            Column(title="seed"),
+        ),
+        rows=tuple(
+            (
+                label,
+                f"{len(done)} of {folder.record.recipe.epochs}",
+                *_figures(done),
+                folder.record.seed,
+            )
+            for label, folder, done in zip(labels, folders, epochs, strict=True)
+        ),
+        notes=("The best epoch is chosen by the images it is scored on: compare last with last.",),
+    )
+
+
+def _figures(epochs: Sequence[EpochRecord]) -> tuple[Value, ...]:
+    if not epochs:
+        return (None,) * 7
+    last = epochs[-1]
+    return (
+        last.validation_error,
+        last.validation_top5_error,
+        best(epochs).validation_error,
+        last.train_error,
+        last.images_per_second,
+        sum(epoch.seconds for epoch in epochs),
+        last.skipped,
+    )
+
+
+def _curves(labels: Sequence[str], epochs: Sequence[Sequence[EpochRecord]]) -> list[Chart]:
+    """Training dashed, validation whole, as in Fig. 5."""
+    return [
+        _chart("error", "Error by epoch", "top-1 error, %", labels, epochs,
+               ("validation", lambda e: e.validation_error), ("training", lambda e: e.train_error)),
+        _chart("loss", "Loss by epoch", "loss, nats", labels, epochs,
+               ("validation", lambda e: e.validation_loss), ("training", lambda e: e.train_loss)),
+        _chart("rate", "Learning rate", "learning rate", labels, epochs,
+               ("", lambda e: e.learning_rate)),
+    ]  # fmt: skip
+
+
+def _chart(
+    name: str,
+    title: str,
+    y: str,
+    labels: Sequence[str],
+    epochs: Sequence[Sequence[EpochRecord]],
+    *kinds: tuple[str, Callable[[EpochRecord], float | None]],
+) -> Chart:
+    several = len(labels) > 1
+    lines = [
+        Line(
+            label=", ".join(filter(None, [label if several else "", kind])) or y,
+            x=tuple(float(epoch.epoch) for epoch in done),
+            y=tuple(value(epoch) for epoch in done),
+            dashed=kind == "training",
+            group=label if several else kind,
+            marks=len(done) == 1,
+        )
+        for label, done in zip(labels, epochs, strict=True)
+        for kind, value in kinds
+    ]
+    return Chart(name=name, title=title, x="epoch", y=y, lines=tuple(lines))
+
+
+def _network(folder: RunFolder) -> list[Part]:
+    spec = folder.spec()
+    *_, block = next(iter(spec.blocks()))
+    form: Form = "grouped" if block.homogeneous else "split"
+    return [
+        _cost(complexity(spec, profile(folder.record.profile).resolution)),
+        block_drawing(block, form, name="block", title="The first block"),
+    ]
+
+
+def _cost(cost: Complexity) -> Table:
+    rows: list[tuple[Value, ...]] = [
+        (
+            stage.name,
+            f"{stage.channels} × {stage.height} × {stage.width}",
+            stage.parameters,
+            stage.multiply_adds,
+        )
+        for stage in cost.stages
+    ]
+    return Table(
+        name="cost",
+        title="Cost by stage",
+        columns=(
+            Column(title="stage"),
+            Column(title="output"),
+            Column(title="parameters"),
+            Column(title="multiply-adds"),
+        ),
+        rows=(*rows, ("all", "", cost.parameters, cost.multiply_adds)),
+    )
+
+
+def _differing(labels: Sequence[str], folders: Sequence[RunFolder]) -> Table:
+    """What decides the runs and is not equal, beside the first."""
+    first = folders[0].record
+    rows = [
+        (label, text)
+        for label, folder in zip(labels[1:], folders[1:], strict=True)
+        for text in differences(first, folder.record) or ("nothing",)
+    ]
+    return Table(
+        name="differences",
+        title=f"What differs from {labels[0]}",
+        columns=(Column(title="run"), Column(title="difference")),
+        rows=tuple(rows) or tuple((label, "nothing") for label in labels[1:]),
+    )
+
+
+def _facts(folder: RunFolder) -> dict[str, str]:
+    record = folder.record
+    recipe = ", ".join(
+        f"{field} {value}" for field, value in record.recipe.model_dump(mode="json").items()
+    )
+    return {
+        "command": shlex.join(record.command),
+        "commit": record.commit or "unknown",
+        "started": record.started,
+        "seed": str(record.seed),
+        "device": f"{record.device}, {record.threads} threads, {record.processes} processes",
+        "precision": record.precision,
+        "images": f"{record.data.location}, {record.data.fingerprint[:12]}",
+        "preprocessing": f"profile {record.profile}, {record.engine}",
+        "weights begun with": record.initial_weights or "random",
+        "recipe": recipe,
+        "versions": ", ".join(f"{name} {text}" for name, text in record.versions.items()),
+    }

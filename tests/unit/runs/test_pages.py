@@ -1,0 +1,92 @@
+"""A run's page says what its records say; several runs stand beside each other."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from resnext.errors import UsageError
+from resnext.report import Chart, Table
+from resnext.runs import plan, train_run
+from resnext.runs.pages import run_report, write_run_report
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two runs of an epoch that differ in their seed, and one that was only begun."""
+    place = tmp_path_factory.mktemp("runs")
+    made = []
+    for seed in (0, 1, 2):
+        decided = plan("digits", "ResNeXt-11 (2x4d, CIFAR)", epochs=1, seed=seed, device="cpu")
+        made.append(decided.create(place / str(seed)))
+        if seed < 2:
+            list(train_run(decided, made[-1]))
+    return made
+
+
+def part(report, name):
+    return next(part for part in report.parts if part.name == name)
+
+
+def test_a_page_of_one_run(folders):
+    folder = folders[0]
+    (epoch,) = folder.epochs()
+    report = run_report([folder])
+    errors = part(report, "errors")
+    assert dict(zip([c.title for c in errors.columns], errors.rows[0], strict=True)) == {
+        "run": "0",
+        "epochs": "1 of 1",
+        "last, top-1 %": epoch.validation_error,
+        "last, top-5 %": epoch.validation_top5_error,
+        "best, top-1 %": epoch.validation_error,
+        "training, top-1 %": epoch.train_error,
+        "images/s": epoch.images_per_second,
+        "training, s": epoch.seconds,
+        "skipped updates": 0,
+        "seed": 0,
+    }
+    validation, training = part(report, "error").lines
+    assert (validation.y, training.y) == ((epoch.validation_error,), (epoch.train_error,))
+    assert (validation.dashed, training.dashed) == (False, True)
+    cost = part(report, "cost")
+    assert cost.rows[0][1].endswith("8 × 8")  # the digits' size, not the network's usual one
+    assert cost.rows[-1][2] == sum(row[2] for row in cost.rows[:-1])
+    assert report.facts["seed"] == "0"
+
+
+def test_files_of_a_run_lie_in_its_folder(folders):
+    page = write_run_report(folders[1])
+    assert page == folders[1].path / "report.html"
+    beside = {file.name for file in (folders[1].path / "report").iterdir()}
+    assert {"report.md", "errors.csv", "error.svg", "block.svg"} <= beside
+    assert folders[1].finished()
+
+
+def test_several_runs_share_charts_and_say_what_differs(folders):
+    report = run_report(folders)
+    assert [line.label for line in part(report, "error").lines] == [
+        f"{seed}, {kind}" for seed in range(3) for kind in ("validation", "training")
+    ]
+    assert part(report, "differences").rows == (
+        ("1", "seed 1 instead of 0"),
+        ("2", "seed 2 instead of 0"),
+    )
+    errors = part(report, "errors")
+    assert isinstance(errors, Table)
+    assert errors.rows[2][:3] == ("2", "0 of 1", None)
+    assert "no epoch of 1 is finished" in report.summary[2]
+    assert all(isinstance(part(report, name), Chart) for name in ("error", "loss", "rate"))
+
+
+def test_nothing_and_twice_are_refused(folders):
+    with pytest.raises(UsageError, match="expected a run to report on, found none"):
+        run_report([])
+    with pytest.raises(UsageError, match=r"expected different runs, found .*0 twice"):
+        run_report([folders[0], folders[0]])
+
+
+def test_damage_is_not_reported_over(folders, tmp_path):
+    lines = (folders[0].path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": "one"}) + "\n" + lines)
+    with pytest.raises(Exception, match=r"metrics.jsonl"):
+        run_report([replace(folders[0], path=tmp_path)])
