@@ -296,34 +296,33 @@ class _Runs:
 
     def show(self, event: "Event") -> None:
         """Whatever there is to see of one event."""
-        from resnext.evaluation.scores import Part
         from resnext.experiments.measuring import Tick
         from resnext.experiments.sharing import Begun, Ended, Left
-        from resnext.runs import BadImage, Notice
         from resnext.training.loop import Step
 
-        match event:
-            case Begun():
-                self._begin(event)
-            case Ended():
-                took = f" in {time.monotonic() - self._started:.0f} s" if event.now else " before"
-                self._print(f"{event.job.name}: done{took}")
-            case Left():
-                self._print(f"{event.job.name}: left, {event.why}")
-            case Notice():
-                self._print(f"{self._name}: {event.text}")
-            case BadImage():
-                self._print(f"{self._name}: bad image, replaced: {event.reason}")
-            case Tick():
-                self._move(event.done / event.of, event.text)
-            case Step():
-                if event.counts is not None:
-                    done = (event.epoch - 1 + event.step / event.steps) / self._epochs
-                    self._move(done, step_texts(event, event.counts, self._epochs)[0])
-            case Part():
-                self._bar.update(self._task, texts=(f"{self._name}: scoring", self._name))
-            case _:
-                pass
+        if isinstance(event, Begun):
+            self._begin(event)
+        elif isinstance(event, Ended):
+            took = f" in {time.monotonic() - self._started:.0f} s" if event.now else " before"
+            self._print(f"{event.job.name}: done{took}")
+        elif isinstance(event, Left):
+            self._print(f"{event.job.name}: left, {event.why}")
+        elif isinstance(event, Tick):
+            self._move(event.done / event.of, event.text)
+        elif isinstance(event, Step) and event.counts is not None:
+            done = (event.epoch - 1 + event.step / event.steps) / self._epochs
+            self._move(done, step_texts(event, event.counts, self._epochs)[0])
+        else:
+            self._mention(event)
+
+    def _mention(self, event: "Event") -> None:
+        """What a run itself has to say."""
+        from resnext.runs import BadImage, Notice
+
+        if isinstance(event, Notice):
+            self._print(f"{self._name}: {event.text}")
+        elif isinstance(event, BadImage):
+            self._print(f"{self._name}: bad image, replaced: {event.reason}")
 
     def _begin(self, begun: "Begun") -> None:
         self._started, self._name = time.monotonic(), begun.job.name

@@ -18,7 +18,6 @@ from resnext.errors import INTERRUPTED, PreemptedError, UsageError
 
 if TYPE_CHECKING:
     from resnext.experiments.study import Study
-    from resnext.report import Report
     from resnext.report import Table
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resnext.errors import UsageError
 from resnext.families import compose
-from resnext.report.content import Part
 from resnext.spec import Shortcut, Spec, Stem, StemConv
 from resnext.training.recipe import Recipe, digits, recipe, small
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from resnext.experiments.findings import Findings
     from resnext.experiments.measuring import Bench, Tick
     from resnext.experiments.study import Job, Study
+    from resnext.report.content import Part
 
 Scale = Literal["paper", "short", "demo"]
 """The paper's recipe exactly; its networks with a shortened schedule; its design at small size."""
@@ -38,11 +38,13 @@ class Small:
         template: cardinality and width of its first stage.
         blocks: of every stage.
         shortcut: as in `Spec`.
+        preactivation: as in `Spec`.
     """
 
     template: str
     blocks: int = 1
     shortcut: Shortcut = "B"
+    preactivation: bool = False
 
     def spec(self, resolution: int, classes: int = 10, in_channels: int = 3) -> Spec:
         """The network: 64, 128 and 256 channels; pictures above 8 x 8 are halved by its stem."""
@@ -53,6 +55,7 @@ class Small:
             stem=Stem(convs=(StemConv(out_channels=32, kernel=3, stride=stride),)),
             out_channels=64,
             shortcut=self.shortcut,
+            preactivation=self.preactivation,
             classes=classes,
             in_channels=in_channels,
         )
@@ -133,6 +136,7 @@ class Measure:
         run: measures; yields where it stands, and last a dictionary of plain values.
         needs: rows whose finished runs it looks at.
         cost: multiply-adds of one measurement, to plan with.
+        needs_data: whether it is about images.
         seeded: whether each seed has a measurement of its own; otherwise there is one.
     """
 
@@ -143,6 +147,7 @@ class Measure:
     run: "Callable[[Bench], Iterator[Tick | dict[str, Any]]]"
     needs: tuple[Row, ...] = ()
     cost: "Callable[[Job], float]" = lambda _: 0.0
+    needs_data: bool = True
     seeded: bool = True
 
 

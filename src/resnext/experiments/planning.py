@@ -1,6 +1,5 @@
 """The plan of an experiment: what there is, what is left to run, and what that will cost."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch

@@ -3,11 +3,45 @@
 from difflib import get_close_matches
 
 from resnext.errors import UsageError
+from resnext.experiments.algebra import FIG1, FIG3, FIG4, TABLE1, TABLE2
 from resnext.experiments.cifar import FIG7, TABLE7
 from resnext.experiments.design import Experiment
+from resnext.experiments.detection import TABLE8
+from resnext.experiments.ensemble import ENSEMBLE
 from resnext.experiments.forms import FORMS_EXPERIMENT
+from resnext.experiments.imagenet import (
+    FIG5,
+    FIG6,
+    MULTISCALE,
+    RESIDUAL,
+    TABLE3,
+    TABLE4,
+    TABLE5,
+    TABLE6,
+)
+from resnext.experiments.timing import TIMING
 
-EXPERIMENTS: tuple[Experiment, ...] = (TABLE7, FIG7, FORMS_EXPERIMENT)
+EXPERIMENTS: tuple[Experiment, ...] = (
+    FIG1,
+    FIG3,
+    FIG4,
+    FORMS_EXPERIMENT,
+    TABLE1,
+    TABLE2,
+    TABLE3,
+    FIG5,
+    TABLE4,
+    RESIDUAL,
+    TIMING,
+    TABLE5,
+    MULTISCALE,
+    ENSEMBLE,
+    TABLE6,
+    FIG6,
+    TABLE7,
+    FIG7,
+    TABLE8,
+)
 
 
 def experiment(name: str) -> Experiment:

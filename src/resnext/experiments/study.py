@@ -97,6 +97,8 @@ class Study:
     def data_of(self, row: Row | Measure) -> DataSet | None:
         """The set that a row is about; None where it is not at hand."""
         sets = self.choices.data
+        if isinstance(row, Measure) and row.needs:
+            return self.data_of(row.needs[0])
         if self.choices.scale == "demo":
             return sets[0] if sets else None
         wanted = row.spec.classes if isinstance(row, Row) else None
@@ -117,10 +119,7 @@ class Study:
         name = f"{what.id}-seed{seed}"
         data = self.data_of(what)
         decided = self.decide(what, seed, data) if isinstance(what, Row) and data else None
-        settings = what.settings(self, seed) if isinstance(what, Measure) and data else {}
-        if settings and data:
-            # through JSON, so that it can be compared with what is read back
-            settings = json.loads(json.dumps(settings | {"images": data.fingerprint}))
+        settings = self._settings(what, seed, data) if isinstance(what, Measure) else {}
         return Job(
             what=what,
             seed=seed,
@@ -129,6 +128,14 @@ class Study:
             data=data,
             settings=settings,
         )
+
+    def _settings(self, what: Measure, seed: int, data: DataSet | None) -> dict[str, Any]:
+        """Those of a measurement, through JSON, so that they compare with what is read back."""
+        if what.needs_data and data is None:
+            return {}
+        images = {"images": data.fingerprint} if what.needs_data and data else {}
+        found: dict[str, Any] = json.loads(json.dumps(what.settings(self, seed) | images))
+        return found
 
     def decide(self, row: Row, seed: int, data: DataSet) -> Plan:
         """The run that a row asks for."""
@@ -160,7 +167,7 @@ class Study:
         Raises:
             DataError: none has.
         """
-        whats: tuple[Row | Measure, ...] = (*self.experiment.rows, *self.experiment.measures)
+        whats = [what for what in self.experiment.whats if _wants_data(what)]
         if whats and all(self.data_of(what) is None for what in whats):
             found = ", ".join(
                 f"{d.location} of {len(d.classes)} classes" for d in self.choices.data
@@ -169,6 +176,10 @@ class Study:
                 f"expected --data with {self.experiment.data or 'images'} for "
                 f"{self.experiment.id}, found {found or 'none'}"
             )
+
+
+def _wants_data(what: Row | Measure) -> bool:
+    return isinstance(what, Row) or what.needs_data
 
 
 def state(job: Job, *, any_commit: bool = False, ours: bool = False) -> State:
@@ -194,20 +205,24 @@ def state(job: Job, *, any_commit: bool = False, ours: bool = False) -> State:
 
 
 def _measured(job: Job, *, any_commit: bool, ours: bool) -> State:
-    if not (job.path / RESULT).exists():
-        kind: Kind = "running" if not ours and in_use(job) else "missing"
-        return State(kind="no data" if job.data is None else kind)
-    if job.data is None:
+    if not job.settings:
         return State(kind="no data")
+    if not (job.path / RESULT).exists():
+        return State(kind="running" if not ours and in_use(job) else "missing")
     result = read_result(job.path)
-    for field, value in job.settings.items():
-        if (found := result["settings"].get(field)) != value:
+    for name, value in job.settings.items():
+        if (found := result["settings"].get(name)) != value:
             raise UsageError(
-                f"expected {job.path} to be measured with {field} {value}, found {found}; take "
-                "another --out, or move it away"
+                f"expected {job.path} to be measured with {name} {_brief(value)}, found "
+                f"{_brief(found)}; take another --out, or move it away"
             )
     _require_commit(job, result["commit"], any_commit=any_commit)
     return State(kind="done", done=1)
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _require_same(job: Job, folder: RunFolder, *, any_commit: bool) -> None:

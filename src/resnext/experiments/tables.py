@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 import resnext
-from resnext.experiments.design import Row
+from resnext.experiments.design import Row, Test
 from resnext.experiments.findings import Findings, Finished
 from resnext.experiments.study import describe
 from resnext.report.content import Chart, Column, Line, Table, Value
@@ -28,6 +28,7 @@ def by_run(
     source: str,
     value: Callable[[Finished], float] = lambda run: run.last.validation_error,
     top: str = "top-1 error, %",
+    best: str = "validation_error",
     notes: tuple[str, ...] = (),
 ) -> Table:
     """Each row's error beside the paper's number: mean, standard error, interval, seeds."""
@@ -51,21 +52,26 @@ def by_run(
         name=name,
         title=title,
         columns=columns,
-        rows=tuple(_row(findings, row, paper, value) for row, paper in rows),
+        rows=tuple(_row(findings, row, paper, value, best) for row, paper in rows),
         notes=(LAST_NOTE, *extra, *_seed_note(findings), *notes),
     )
 
 
 def _row(
-    findings: Findings, row: Row, paper: float | None, value: Callable[[Finished], float]
+    findings: Findings,
+    row: Row,
+    paper: float | None,
+    value: Callable[[Finished], float],
+    best_of: str,
 ) -> tuple[Value, ...]:
     study = findings.study
     spread = findings.spread(row, value)
-    best = findings.spread(row, lambda run: run.best.validation_error)
+    best = findings.spread(row, lambda run: getattr(run.best, best_of))
     spec = study.spec(row, study.data_of(row))
     side = findings.resolution(row)
     cost = resnext.complexity(spec, side)
-    comparable = study.choices.scale != "demo" and None not in (paper, spread.mean)
+    demo = study.choices.scale == "demo"
+    difference = None if demo or paper is None or spread.mean is None else spread.mean - paper
     return (
         row.label,
         describe(spec),
@@ -75,7 +81,7 @@ def _row(
         spread.mean,
         spread.error,
         spread.interval,
-        spread.mean - paper if comparable else None,  # type: ignore[operator]
+        difference,
         best.mean,
         spread.count,
         findings.commits(row),
@@ -95,9 +101,70 @@ def _short_note(findings: Findings) -> tuple[str, ...]:
 
 
 def _seed_note(findings: Findings) -> tuple[str, ...]:
+    return (f"Seeds asked for: {findings.study.seeds}. The interval is Student's t over seeds.",)
+
+
+def by_test(
+    findings: Findings,
+    cells: Sequence[tuple[Row, Test, float | None, float | None]],
+    *,
+    name: str,
+    title: str,
+    source: str,
+    others: Sequence[tuple[Value, ...]] = (),
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """Errors of further tests beside the paper's; `others` are rows of the paper alone."""
+    columns = (
+        Column(title="network"),
+        Column(title="test"),
+        Column(title="paper: top-1 error, %", source=source),
+        Column(title="ours: top-1 error, %"),
+        Column(title="standard error"),
+        Column(title="95 % interval"),
+        Column(title="difference", signed=True),
+        Column(title="paper: top-5 error, %", source=source),
+        Column(title="ours: top-5 error, %"),
+        Column(title="seeds", digits=0),
+        Column(title="commit"),
+    )
+    demo = findings.study.choices.scale == "demo"
+    blank: tuple[Value, ...] = (None, None, None, None)
+    return Table(
+        name=name,
+        title=title,
+        columns=columns,
+        rows=(
+            *(_tested(findings, *cell) for cell in cells),
+            *((*first, top1, *blank, top5, None, 0, None) for *first, top1, top5 in others),
+        ),
+        notes=(
+            "Of the weights of the best epoch.",
+            *((DEMO_NOTE,) if demo else _short_note(findings)),
+            *notes,
+        ),
+    )
+
+
+def _tested(
+    findings: Findings, row: Row, test: Test, top1: float | None, top5: float | None
+) -> tuple[Value, ...]:
+    first = findings.spread(row, lambda run: run.test(test.id)["top1_error"])
+    fifth = findings.spread(row, lambda run: run.test(test.id)["top5_error"])
+    demo = findings.study.choices.scale == "demo"
+    difference = None if demo or first.mean is None or top1 is None else first.mean - top1
     return (
-        f"Seeds asked for: {findings.study.seeds}. The interval is Student's t over seeds; of one "
-        "run there is none. It says nothing about other images.",
+        row.label,
+        (test.demo if not test.leading else "leading half") if demo else test.title,
+        top1,
+        first.mean,
+        first.error,
+        first.interval,
+        difference,
+        top5,
+        fifth.mean,
+        first.count,
+        findings.commits(row),
     )
 
 

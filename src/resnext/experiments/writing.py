@@ -20,7 +20,7 @@ from resnext.training.checkpoint import write_bytes
 SCALES = {
     "paper": "the paper's networks and recipes, exactly",
     "short": "the paper's networks, with a shortened schedule",
-    "demo": "the paper's designs at small size on small images: the method, not the paper's numbers",
+    "demo": "the design at small size on small images: the method, not the paper's numbers",
 }
 
 
