@@ -1,14 +1,14 @@
 """What follows from specifications alone: Tables 1 and 2, and the drawings of blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import resnext
 from resnext.budget import table2
 from resnext.experiments.design import Experiment
 from resnext.experiments.findings import Findings
 from resnext.experiments.paper import number
-from resnext.experiments.writing import drawings
-from resnext.report.content import Column, Part, Table, Value
+from resnext.report import diagrams
+from resnext.report.content import Column, Drawing, Part, Table, Value
 
 _NETWORKS = {"ResNet-50": "resnet50", "ResNeXt-50 (32x4d)": "resnext50_32x4d"}
 
@@ -43,7 +43,7 @@ def _costs() -> Table:
 def _stages(label: str, name: str) -> Table:
     cost = resnext.complexity(resnext.spec(name))
     return Table(
-        name=f"table1-{name}",
+        name=f"table1-{name.replace('_', '-')}",
         title=f"{label} by stage",
         columns=(
             Column(title="stage"),
@@ -96,14 +96,16 @@ def _table2(_: Findings) -> Sequence[Part]:
     )
 
 
-def _figure(name: str, title: str) -> Experiment:
-    return Experiment(id=name, title=title, source=title[:6], parts=lambda _: drawings(name))
+def _figure(title: str, drawn: Callable[[], tuple[Drawing, ...]]) -> Experiment:
+    return Experiment(
+        id=drawn.__name__, title=title, source=title[:6], parts=lambda _: drawn()
+    )
 
 
 TABLE1 = Experiment(id="table1", title="Table 1: architecture", source="Table 1", parts=_table1)
 TABLE2 = Experiment(
     id="table2", title="Table 2: cardinality and width", source="Table 2", parts=_table2
 )
-FIG1 = _figure("fig1", "Fig. 1: a block of ResNet and a block of ResNeXt")
-FIG3 = _figure("fig3", "Fig. 3: three equivalent forms of a block")
-FIG4 = _figure("fig4", "Fig. 4: blocks of depth 2 gain nothing")
+FIG1 = _figure("Fig. 1: a block of ResNet and a block of ResNeXt", diagrams.fig1)
+FIG3 = _figure("Fig. 3: three equivalent forms of a block", diagrams.fig3)
+FIG4 = _figure("Fig. 4: blocks of depth 2 gain nothing", diagrams.fig4)

@@ -3,17 +3,13 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import resnext
-from resnext.errors import UsageError
 from resnext.experiments.findings import Findings
 from resnext.experiments.study import short
-from resnext.report.content import Part, Report
+from resnext.report import Report, write_report
 from resnext.runs.provenance import machine, source_commit, versions
 from resnext.training.checkpoint import write_bytes
 
@@ -60,35 +56,16 @@ def _facts(findings: Findings) -> dict[str, str]:
 
 
 def write(made: Report, folder: Path) -> Path:
-    """Write a report; the file to look at.
+    """Write a report and its plain values; the page to look at.
 
     Raises:
         ResourceError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    plain = folder / f"{made.name}.json"
-    write_bytes(plain, json.dumps(asdict(made), indent=1, default=_plain).encode())
-    try:
-        writer: Any = import_module("resnext.report.writing")
-    except ModuleNotFoundError:
-        return plain
-    written = writer.write_report(made, folder)
-    return written if isinstance(written, Path) else plain
+    page, *_ = write_report(made, folder)
+    plain = json.dumps(asdict(made), indent=1, default=_plain)
+    write_bytes(folder / f"{made.name}.json", plain.encode())
+    return page
 
 
 def _plain(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def drawings(name: str) -> Sequence[Part]:
-    """A drawing of `resnext.report.diagrams`, by its function's name.
-
-    Raises:
-        UsageError: there is none yet.
-    """
-    try:
-        module: Any = import_module("resnext.report.diagrams")
-    except ModuleNotFoundError as error:
-        raise UsageError(f"expected resnext.report.diagrams to draw {name}, found none") from error
-    found = getattr(module, name)()
-    return tuple(found) if isinstance(found, list | tuple) else (found,)
