@@ -73,6 +73,7 @@ def test_the_same_line_continues(tmp_path, sent):
     end = time.monotonic() + 90
     while not (metrics.exists() and metrics.read_text()):
         assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)

@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
-from resnext.cli.display import interruptible, loading, work_off
+from resnext.cli.display import interruptible, loading
+from resnext.cli.reproduce_display import work_off
 from resnext.errors import INTERRUPTED, PreemptedError, UsageError
 
 if TYPE_CHECKING:

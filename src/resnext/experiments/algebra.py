@@ -97,9 +97,7 @@ def _table2(_: Findings) -> Sequence[Part]:
 
 
 def _figure(title: str, drawn: Callable[[], tuple[Drawing, ...]]) -> Experiment:
-    return Experiment(
-        id=drawn.__name__, title=title, source=title[:6], parts=lambda _: drawn()
-    )
+    return Experiment(id=drawn.__name__, title=title, source=title[:6], parts=lambda _: drawn())
 
 
 TABLE1 = Experiment(id="table1", title="Table 1: architecture", source="Table 1", parts=_table1)

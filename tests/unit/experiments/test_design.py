@@ -46,7 +46,9 @@ def test_small_networks_keep_the_design():
     for more, wider in (("2x64d", "1x128d"), ("4x64d", "1x192d"), ("8x64d", "1x256d")):
         wide = ROWS[f"resnet29_{wider}"].small
         width = int(wide.template.removeprefix("1x").removesuffix("d"))
-        far = [abs(parameters(w) - sizes[f"resnext29_{more}"]) for w in (width - 1, width, width + 1)]
+        far = [
+            abs(parameters(w) - sizes[f"resnext29_{more}"]) for w in (width - 1, width, width + 1)
+        ]
         assert min(far) == far[1]
 
 

@@ -86,7 +86,9 @@ def test_a_run_in_other_hands_is_left_to_them(study):
 
 
 def test_missing_data_is_named(study):
-    with pytest.raises(DataError, match=r"expected --data with ImageNet-1K .* residual, found none"):
+    with pytest.raises(
+        DataError, match=r"expected --data with ImageNet-1K .* residual, found none"
+    ):
         list(study(ONE, data=()).jobs())
 
 
