@@ -1,0 +1,71 @@
+"""From findings to a report: the one place that knows how reports are written."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import resnext
+from resnext.experiments.findings import Findings
+from resnext.experiments.study import short
+from resnext.report import Report, write_report
+from resnext.runs.provenance import machine, source_commit, versions
+from resnext.training.checkpoint import write_bytes
+
+SCALES = {
+    "paper": "the paper's networks and recipes, exactly",
+    "short": "the paper's networks, with a shortened schedule",
+    "demo": "the design at small size on small images: the method, not the paper's numbers",
+}
+
+
+def report(findings: Findings) -> Report:
+    """What there is to say of an experiment now."""
+    study = findings.study
+    scale, missing, of = study.choices.scale, findings.missing(), len(findings.states)
+    summary = [f"{study.experiment.title} ({study.experiment.source})."]
+    if not study.experiment.computed:
+        summary.append(f"Scale {scale}: {SCALES[scale]}.")
+    if study.experiment.missing:
+        summary.append(study.experiment.missing)
+    if missing:
+        summary.append(f"{missing} of {of} runs are missing; their numbers are left open.")
+    return Report(
+        name=study.experiment.id,
+        title=study.experiment.title,
+        summary=tuple(summary),
+        parts=tuple(study.experiment.parts(findings)),
+        facts=_facts(findings),
+    )
+
+
+def _facts(findings: Findings) -> dict[str, str]:
+    study = findings.study
+    data = "; ".join(f"{one.location} ({one.fingerprint[:12]})" for one in study.choices.data)
+    return {
+        "command": shlex.join(["resnext", *sys.argv[1:]]),
+        "commit of the report": short(source_commit()),
+        "scale": study.choices.scale,
+        "data": data or "none",
+        "seeds": str(study.seeds),
+        "machine of the report": machine(),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "made by": f"resnext {resnext.__version__}",
+    }
+
+
+def write(made: Report, folder: Path) -> Path:
+    """Write a report and its plain values; the page to look at.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    page, *_ = write_report(made, folder)
+    plain = json.dumps(asdict(made), indent=1, default=_plain)
+    write_bytes(folder / f"{made.name}.json", plain.encode())
+    return page
+
+
+def _plain(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
