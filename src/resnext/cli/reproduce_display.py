@@ -2,22 +2,23 @@
 
 import sys
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
 
-from resnext.cli.display import LINE_SECONDS, bar, step_texts
+from resnext.cli.display import LINE_SECONDS, progress_bar, step_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from resnext.experiments.sharing import Begun, Event
 
 
 def work_off(events: "Iterable[Event]") -> None:
     """Pull an experiment's runs to their end: a line for each, over a bar that tells of one."""
     console = Console(highlight=False, soft_wrap=True)
-    with bar(console) as shown:
+    with progress_bar(console) as shown:
         screen = _Runs(console, shown)
         for event in events:
             screen.show(event)

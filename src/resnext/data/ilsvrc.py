@@ -165,7 +165,7 @@ def _has(path: Path, name: str) -> bool:
 def _meta(path: Path) -> Mapping[int, str]:
     """The devkit's table of synsets; the inner nodes of the hierarchy have numbers too."""
     # Comes with scikit-learn, and is needed for this file only.
-    from scipy import io  # type: ignore[import-untyped]
+    from scipy import io
 
     try:
         rows = io.loadmat(str(path), squeeze_me=True, variable_names=["synsets"])["synsets"]
