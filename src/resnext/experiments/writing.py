@@ -42,7 +42,7 @@ def report(findings: Findings) -> Report:
 
 def _facts(findings: Findings) -> dict[str, str]:
     study = findings.study
-    data = "; ".join(f"{one.location} ({one.fingerprint[:12]})" for one in study.choices.data)
+    data = "; ".join(f"{one.name} ({one.fingerprint[:12]})" for one in study.choices.data)
     return {
         "command": shlex.join(["resnext", *sys.argv[1:]]),
         "commit of the report": short(source_commit()),

@@ -218,17 +218,18 @@ def _differing(labels: Sequence[str], folders: Sequence[RunFolder]) -> Table:
 
 def _facts(folder: RunFolder) -> dict[str, str]:
     record = folder.record
+    program, *words = record.command or ("resnext",)
     recipe = ", ".join(
         f"{field} {value}" for field, value in record.recipe.model_dump(mode="json").items()
     )
     return {
-        "command": shlex.join(record.command),
+        "command": shlex.join([Path(program).name, *words]),
         "commit": record.commit or "unknown",
         "started": record.started,
         "seed": str(record.seed),
         "device": f"{record.device}, {record.threads} threads, {record.processes} processes",
         "precision": record.precision,
-        "images": f"{record.data.location}, {record.data.fingerprint[:12]}",
+        "images": f"{record.data.name}, {record.data.fingerprint[:12]}",
         "preprocessing": f"profile {record.profile}, {record.engine}",
         "weights begun with": record.initial_weights or "random",
         "recipe": recipe,
