@@ -28,6 +28,10 @@ class UsageError(ResNextError):
     """A request that cannot be carried out as asked, such as an output folder that exists."""
 
 
+class InUseError(UsageError):
+    """Another process is at it."""
+
+
 class DataError(ResNextError):
     """Images or labels that are missing, unreadable or do not fit."""
 

@@ -27,6 +27,7 @@ from resnext.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from resnext.evaluation.scores import Part
+    from resnext.experiments.sharing import Begun, Event
     from resnext.metrics import Counts
     from resnext.runs import EpochRecord, Evaluation, Reread
     from resnext.runs.running import Progress as Record
@@ -272,3 +273,72 @@ def _bar(console: Console, *, shown: bool = True) -> Iterator[Progress]:
         *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
     ) as progress:
         yield progress
+
+
+def work_off(events: "Iterable[Event]") -> None:
+    """Pull an experiment's runs to their end: a line for each, over a bar that tells of one."""
+    console = Console(highlight=False, soft_wrap=True)
+    with _bar(console) as bar:
+        screen = _Runs(console, bar)
+        for event in events:
+            screen.show(event)
+
+
+class _Runs:
+    """A line for every run that is over, and a bar for the one that goes on."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self._console, self._bar = console, bar
+        self._task = bar.add_task("", total=1.0, texts=("starting",))
+        self._name = ""
+        self._epochs = 1
+        self._started = self._said = time.monotonic()
+
+    def show(self, event: "Event") -> None:
+        """Whatever there is to see of one event."""
+        from resnext.evaluation.scores import Part
+        from resnext.experiments.measuring import Tick
+        from resnext.experiments.sharing import Begun, Ended, Left
+        from resnext.runs import BadImage, Notice
+        from resnext.training.loop import Step
+
+        match event:
+            case Begun():
+                self._begin(event)
+            case Ended():
+                took = f" in {time.monotonic() - self._started:.0f} s" if event.now else " before"
+                self._print(f"{event.job.name}: done{took}")
+            case Left():
+                self._print(f"{event.job.name}: left, {event.why}")
+            case Notice():
+                self._print(f"{self._name}: {event.text}")
+            case BadImage():
+                self._print(f"{self._name}: bad image, replaced: {event.reason}")
+            case Tick():
+                self._move(event.done / event.of, event.text)
+            case Step():
+                if event.counts is not None:
+                    done = (event.epoch - 1 + event.step / event.steps) / self._epochs
+                    self._move(done, step_texts(event, event.counts, self._epochs)[0])
+            case Part():
+                self._bar.update(self._task, texts=(f"{self._name}: scoring", self._name))
+            case _:
+                pass
+
+    def _begin(self, begun: "Begun") -> None:
+        self._started, self._name = time.monotonic(), begun.job.name
+        self._epochs = max(1, begun.state.of)
+        at = f", continuing behind epoch {begun.state.done}" if begun.state.kind == "half" else ""
+        self._print(f"{self._name}: begun, {begun.number} of {begun.of}{at}")
+        self._move(0.0, "starting")
+
+    def _move(self, done: float, text: str) -> None:
+        texts = (f"{self._name}: {text}", self._name, "")
+        self._bar.update(self._task, completed=done, texts=texts)
+        if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
+            self._print(f"{self._name}: {text}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False)
+        sys.stdout.flush()
+        self._said = time.monotonic()

@@ -20,6 +20,7 @@ from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.recipes import recipes
+from resnext.cli.reproduce import reproduce
 from resnext.cli.solve import solve
 from resnext.cli.train import train
 from resnext.errors import INTERRUPTED, ResNextError, ResourceError
@@ -48,7 +49,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for _command in (describe, solve, recipes, train, evaluate, doctor):
+for _command in (describe, solve, recipes, train, evaluate, reproduce, doctor):
     app.command()(_command)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     launch

@@ -14,7 +14,6 @@ import errno
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from resnext.errors import CheckpointError, ResNextError, ResourceError, UsageError
+from resnext.runs.locking import locked
 from resnext.runs.records import (
     FORMAT,
     BadImage,
@@ -235,53 +235,14 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Be the only process that writes here.
 
-        The system frees the lock when the process ends, however it ends. Where it cannot lock
-        (some network file systems), the name of the writer stays, and whoever finds it decides.
+        The system frees the lock when the process ends, however it ends.
 
         Raises:
-            UsageError: another process is writing; the message names its machine and number.
+            InUseError: another process is writing; the message names its machine and number.
             ResourceError: the folder cannot be written.
         """
-        file = self.path / LOCK
-        try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ResourceError(f"cannot write {file}: {error.strerror or error}") from error
-        try:
-            if not _lock(descriptor):
-                owner = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-                raise UsageError(
-                    f"expected a run folder that nobody writes to, found {self.path} in use by "
-                    f"{owner or 'another process'}"
-                )
-            _sign(descriptor, file)
+        with locked(self.path / LOCK, f"nobody to write to the run folder {self.path}"):
             yield
-        finally:
-            os.close(descriptor)
-
-
-def _sign(descriptor: int, file: Path) -> None:
-    """Write into the lock whose it is."""
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-    except OSError as error:
-        raise ResourceError(f"cannot write {file}: {_reason(error)}") from error
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether the lock is ours now."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # a file system without locks
-        raise ResourceError(f"cannot lock the run folder: {error.strerror or error}") from error
-    return True
 
 
 def _free(path: Path) -> Path:

@@ -1,0 +1,180 @@
+"""The shapes that several experiments share: paper beside ours, errors by epoch, errors by size."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+import resnext
+from resnext.experiments.design import Row
+from resnext.experiments.findings import Findings, Finished
+from resnext.experiments.study import describe
+from resnext.report.content import Chart, Column, Line, Table, Value
+
+LAST_NOTE = (
+    "Ours is the last epoch's error; the best epoch's, which the authors' code reports, is chosen "
+    "by the very images it is measured on."
+)
+DEMO_NOTE = (
+    "Scale demo: small networks of the same design on small images. It shows the method; the "
+    "paper's numbers are of other networks and images, and no difference is taken."
+)
+
+
+def by_run(
+    findings: Findings,
+    rows: Sequence[tuple[Row, float | None]],
+    *,
+    name: str,
+    title: str,
+    source: str,
+    value: Callable[[Finished], float] = lambda run: run.last.validation_error,
+    top: str = "top-1 error, %",
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """Each row's error beside the paper's number: mean, standard error, interval, seeds."""
+    columns = (
+        Column(title="network"),
+        Column(title="run as"),
+        Column(title="parameters, M"),
+        Column(title="multiply-adds, G", digits=3),
+        Column(title=f"paper: {top}", source=source),
+        Column(title=f"ours: {top}"),
+        Column(title="standard error"),
+        Column(title="95 % interval"),
+        Column(title="difference", signed=True),
+        Column(title="best epoch"),
+        Column(title="seeds", digits=0),
+        Column(title="commit"),
+    )
+    scale = findings.study.choices.scale
+    extra = (DEMO_NOTE,) if scale == "demo" else _short_note(findings)
+    return Table(
+        name=name,
+        title=title,
+        columns=columns,
+        rows=tuple(_row(findings, row, paper, value) for row, paper in rows),
+        notes=(LAST_NOTE, *extra, *_seed_note(findings), *notes),
+    )
+
+
+def _row(
+    findings: Findings, row: Row, paper: float | None, value: Callable[[Finished], float]
+) -> tuple[Value, ...]:
+    study = findings.study
+    spread = findings.spread(row, value)
+    best = findings.spread(row, lambda run: run.best.validation_error)
+    spec = study.spec(row, study.data_of(row))
+    side = findings.resolution(row)
+    cost = resnext.complexity(spec, side)
+    comparable = study.choices.scale != "demo" and None not in (paper, spread.mean)
+    return (
+        row.label,
+        describe(spec),
+        cost.parameters / 1e6,
+        cost.multiply_adds / 1e9,
+        paper,
+        spread.mean,
+        spread.error,
+        spread.interval,
+        spread.mean - paper if comparable else None,  # type: ignore[operator]
+        best.mean,
+        spread.count,
+        findings.commits(row),
+    )
+
+
+def _short_note(findings: Findings) -> tuple[str, ...]:
+    if findings.study.choices.scale != "short":
+        return ()
+    kept = {
+        f"{run.record.recipe.name} in {run.record.recipe.epochs} epochs"
+        for row in findings.study.experiment.rows
+        for run in findings.finished(row)
+    }
+    told = f" ({', '.join(sorted(kept))})" if kept else ""
+    return (f"Scale short: the paper's networks with a shortened schedule{told}.",)
+
+
+def _seed_note(findings: Findings) -> tuple[str, ...]:
+    return (
+        f"Seeds asked for: {findings.study.seeds}. The interval is Student's t over seeds; of one "
+        "run there is none. It says nothing about other images.",
+    )
+
+
+def curves(
+    findings: Findings, rows: Sequence[Row], *, name: str, title: str, notes: tuple[str, ...] = ()
+) -> Chart:
+    """Training and validation error by epoch, each the mean over seeds, as in Fig. 5."""
+    lines: list[Line] = []
+    for row in rows:
+        runs = findings.finished(row)
+        if not runs:
+            continue
+        epochs = tuple(float(e.epoch) for e in runs[0].epochs)
+        for word, pick in (("train", "train_error"), ("val", "validation_error")):
+            lines.append(
+                Line(
+                    label=f"{row.label}, {word}",
+                    x=epochs,
+                    y=tuple(
+                        fmean(getattr(run.epochs[at], pick) for run in runs)
+                        for at in range(len(epochs))
+                    ),
+                    dashed=word == "train",
+                    group=row.label,
+                )
+            )
+    missing = [row.label for row in rows if not findings.finished(row)]
+    told = (f"Missing: {', '.join(missing)}.",) if missing else ()
+    return Chart(
+        name=name,
+        title=title,
+        x="epoch",
+        y="top-1 error, %",
+        lines=tuple(lines),
+        notes=(
+            "Training errors are of augmented images, each batch counted before its update.",
+            *told,
+            *notes,
+        ),
+    )
+
+
+def against_size(
+    findings: Findings,
+    series: Sequence[tuple[str, Sequence[Row]]],
+    *,
+    name: str,
+    title: str,
+    notes: tuple[str, ...] = (),
+) -> Chart:
+    """Error against parameters with standard errors, as in Fig. 7."""
+    lines = []
+    for label, rows in series:
+        spreads = [findings.spread(row, lambda run: run.last.validation_error) for row in rows]
+        study = findings.study
+        sizes = tuple(
+            resnext.complexity(
+                study.spec(row, study.data_of(row)), findings.resolution(row)
+            ).parameters
+            / 1e6
+            for row in rows
+        )
+        lines.append(
+            Line(
+                label=label,
+                x=sizes,
+                y=tuple(spread.mean for spread in spreads),
+                error=tuple(spread.error for spread in spreads),
+                marks=True,
+            )
+        )
+    return Chart(
+        name=name,
+        title=title,
+        x="parameters, M",
+        y="top-1 error, %",
+        lines=tuple(lines),
+        log_x=True,
+        notes=("Bars are one standard error over seeds.", *notes),
+    )
