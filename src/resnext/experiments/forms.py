@@ -318,10 +318,7 @@ def _table(findings: Findings) -> Table:
     )
 
 
-_WHY = (
-    "What differs is the order in which sums are rounded; training magnifies that where it moves a "
-    "number across the kink of a ReLU."
-)
+_WHY = "What differs is the order in which sums are rounded; training magnifies that."
 
 
 def _form_row(precision: str, result: dict[str, Any], form: Form) -> tuple[Value, ...]:
