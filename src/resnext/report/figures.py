@@ -63,7 +63,7 @@ def _draw(axes: Any, chart: Chart) -> None:
 def _line(axes: Any, line: Line, colour: str) -> None:
     values = [math.nan if y is None else y for y in line.y]
     style = {"color": colour, "linestyle": "--" if line.dashed else "-", "linewidth": 1.6}
-    marker = "o" if line.marks else None
+    marker = "o" if line.marks or len(line.y) == 1 else None  # one point makes no line
     errors = None
     if line.error is not None:
         errors = [math.nan if error is None else error for error in line.error]

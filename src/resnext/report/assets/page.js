@@ -123,7 +123,7 @@ class Figure {
     const lines = this.chart.lines.map((line, index) => ({
       label: line.label, show: this.shown[index], stroke: () => line.colour, spanGaps: true,
       width: line.dashed ? 1.5 : 2, dash: line.dashed ? [6, 4] : undefined,
-      points: line.marks ? { show: true, size: 7, fill: line.colour } : { show: false },
+      points: line.marks || line.y.filter((y) => y != null).length === 1 ? { show: true, size: 7, fill: line.colour } : { show: false },
     }));
     const distr = (name) => (this.log[name] ? 3 : 1);
     this.plot = new uPlot({
