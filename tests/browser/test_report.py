@@ -163,3 +163,20 @@ def test_without_scripts_the_page_is_whole(chromium, page_file):
     assert page.locator("figure.chart > svg").is_visible()
     assert page.locator("button:visible").count() == 0
     context.close()
+
+
+def test_what_is_missing_is_a_gap_in_a_line_and_other_lines_points_are_none(opened, tmp_path):
+    chart = Chart(
+        name="gaps",
+        title="Gaps",
+        x="epoch",
+        y="error, %",
+        lines=(
+            Line(label="missing", x=(1.0, 2.0, 3.0, 4.0, 5.0), y=(9.0, 8.0, None, 6.0, 5.0)),
+            Line(label="seldom", x=(1.0, 5.0), y=(4.0, 3.0)),
+        ),
+    )
+    report = Report(name="gaps", title="Gaps", summary=(), parts=(chart,), facts={})
+    page = opened(write_report(report, tmp_path)[0])
+    gaps = "figures[0].plot.series.slice(1).map((line) => (line._paths.gaps ?? []).length)"
+    assert page.evaluate(gaps) == [1, 0]

@@ -32,7 +32,9 @@ def inline(chart: Chart) -> str:
     from matplotlib.figure import Figure
 
     file = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": chart.name, "svg.fonttype": "none"}):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user's own settings are
+        mpl.rcParams.update({"svg.hashsalt": chart.name, "svg.fonttype": "none"})
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         _draw(figure.add_subplot(), chart)
         nothing: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))

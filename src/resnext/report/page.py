@@ -5,10 +5,10 @@ from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from importlib import resources
-from math import isfinite
+from math import inf, isfinite, nextafter
 from typing import TYPE_CHECKING, Any
 
-from resnext.report.content import Chart, Photo, Report
+from resnext.report.content import Chart, Line, Photo, Report
 from resnext.report.figures import PALETTE, inline, line_colours
 from resnext.report.text import cell, heading, is_text
 
@@ -35,21 +35,32 @@ def html(report: Report) -> str:
 def points(chart: Chart) -> str:
     """What the script draws, as JSON that can stand inside of HTML."""
     pairs = zip(chart.lines, line_colours(chart.lines), strict=True)
-    lines = [
-        {
-            "label": line.label,
-            "x": line.x,
-            "y": [None if y is None or not isfinite(y) else y for y in line.y],
-            "error": line.error,
-            "dashed": line.dashed,
-            "marks": line.marks,
-            "colour": PALETTE[colour % len(PALETTE)],
-        }
-        for line, colour in pairs
-    ]
+    lines = [_line(line, PALETTE[colour % len(PALETTE)]) for line, colour in pairs]
     plain = {"x": chart.x, "y": chart.y, "log_x": chart.log_x, "log_y": chart.log_y}
     text = json.dumps({**plain, "lines": lines}, ensure_ascii=True)
     return text.replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def _line(line: Line, colour: str) -> dict[str, Any]:
+    """From left to right, each point at an x of its own; what JSON cannot hold is missing."""
+    order = sorted((i for i, x in enumerate(line.x) if isfinite(x)), key=lambda i: line.x[i])
+    across: list[float] = []
+    for i in order:
+        taken = bool(across) and line.x[i] <= across[-1]
+        across.append(nextafter(across[-1], inf) if taken else line.x[i])
+    return {
+        "label": line.label,
+        "x": across,
+        "y": [_finite(line.y[i]) for i in order],
+        "error": None if line.error is None else [_finite(line.error[i]) for i in order],
+        "dashed": line.dashed,
+        "marks": line.marks,
+        "colour": colour,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
 
 
 @cache

@@ -23,6 +23,8 @@ def cell(value: Value, column: Column) -> str:
         return "not finite"
     digits = column.digits if isinstance(value, float) else 0
     text = f"{value:{'+' if column.signed else ''},.{digits}f}"
+    if not text.strip("+-0."):
+        text = text.lstrip("+-")  # what rounds to zero is neither more nor less
     return text.replace("-", "−")
 
 

@@ -29,7 +29,7 @@ def write_report(report: Report, folder: Path, *, beside: Path | None = None) ->
     for place in (folder, rest):
         _make(place)
     for path, text in texts.items():
-        write_bytes(path, text.encode())
+        write_bytes(path, text.encode(errors="replace"))  # paths may be no text
     return tuple(texts)
 
 

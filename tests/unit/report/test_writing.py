@@ -1,5 +1,8 @@
 import csv as rows_of
 import io
+import json
+import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +26,8 @@ from resnext.report import (
     svg,
     write_report,
 )
+from resnext.report.page import points
+from resnext.report.text import cell
 
 TABLE = Table(
     name="errors",
@@ -118,3 +123,65 @@ def test_a_page_and_its_table_may_have_one_name_but_two_parts_may_not(tmp_path):
     ]
     with pytest.raises(ValueError, match=r"distinct names .* found 'table3'"):
         write_report(replace(one, parts=(table, table)), tmp_path)
+
+
+def drawn_points(line: Line) -> dict[str, list[float | None]]:
+    chart = Chart(name="c", title="t", x="x", y="y", lines=(line,))
+
+    def refuse(word: str) -> float:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(points(chart), parse_constant=refuse)["lines"][0]
+
+
+def test_numbers_that_json_cannot_hold_are_missing_from_what_the_script_draws():
+    line = Line(
+        label="a",
+        x=(1.0, 2.0, math.nan, 4.0),
+        y=(9.0, math.inf, 7.0, 6.0),
+        error=(math.nan, 0.5, 0.5, -math.inf),
+    )
+    found = drawn_points(line)
+    assert found["x"] == [1, 2, 4]
+    assert found["y"] == [9, None, 6]
+    assert found["error"] == [None, 0.5, None]
+
+
+def test_points_reach_the_script_from_left_to_right_and_all_of_them():
+    found = drawn_points(Line(label="a", x=(3.0, 1.0, 3.0), y=(5.0, 7.0, 4.0)))
+    assert found["y"] == [7, 5, 4]
+    assert found["x"] == [1, 3, math.nextafter(3, 4)]
+    assert found["error"] is None
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_what_rounds_to_zero_has_no_sign(signed):
+    column = Column(title="difference", signed=signed)
+    assert [cell(value, column) for value in (-0.004, 0.0, 0.004)] == ["0.00"] * 3
+    assert cell(-0.006, column) == "−0.01"
+
+
+def test_a_chart_does_not_depend_on_the_user_s_settings_of_matplotlib(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 30\naxes.grid: True\n")
+    code = (
+        "from resnext.report import Chart, Line, svg\n"
+        "line = Line(label='a', x=(1.0, 2.0), y=(3.0, 4.0))\n"
+        "print(svg(Chart(name='c', title='t', x='x', y='y', lines=(line,))))"
+    )
+    drawn = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            check=True,
+            env=os.environ | own,
+        ).stdout
+        for own in ({}, {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")})
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_path_that_is_no_text_does_not_keep_a_report_from_being_written(tmp_path):
+    command = b"runs/\xff".decode("utf-8", "surrogateescape")
+    page_file, text, *_ = write_report(page(command, CHART), tmp_path)
+    assert "runs/?" in page_file.read_text("utf-8")
+    assert "runs/?" in text.read_text("utf-8")

@@ -12,7 +12,8 @@ const number = (value) =>
   value == null ? "–" : value !== 0 && Math.abs(value) < 0.01
     ? value.toExponential(2) : value.toLocaleString("en", { maximumFractionDigits: 3 });
 
-// Lines have points of their own; uPlot wants one x axis for all.
+// Lines have points of their own; uPlot wants one x axis for all. What a line lacks there is undefined
+// and passed over, what is missing is null and a gap.
 const joined = (lines, field) =>
   uPlot.join(lines.map((line) => [line.x, line[field] || line.x.map(() => null)]));
 
@@ -121,7 +122,7 @@ class Figure {
   draw() {
     this.plot?.destroy();
     const lines = this.chart.lines.map((line, index) => ({
-      label: line.label, show: this.shown[index], stroke: () => line.colour, spanGaps: true,
+      label: line.label, show: this.shown[index], stroke: () => line.colour, spanGaps: false,
       width: line.dashed ? 1.5 : 2, dash: line.dashed ? [6, 4] : undefined,
       points: line.marks || line.y.filter((y) => y != null).length === 1 ? { show: true, size: 7, fill: line.colour } : { show: false },
     }));
