@@ -44,6 +44,13 @@ def full(injector, tmp_path, undisturbed, numbers, kind):
         ended = injector.run(folder, EACH, kind=kind, at=number)
         name = undisturbed[1][number - 1] if number <= len(undisturbed[1]) else None
         said = f"disk full at operation {number}, {name}: {ended.err}"
+        if ended.err.startswith("resnext: no report was written: cannot "):
+            # the training is whole, and its page is written by the same line
+            assert (ended.status, ended.err.count("\n")) == (0, 1), said
+            assert "No space left on device" in ended.err, said
+            assert RunFolder.open(folder / "run").finished(), said
+            continues_as_if_nothing_had_been(injector, folder, undisturbed, said)
+            continue
         if not begun(ended):
             # what was to be deleted may stay; then a later operation has met the full disk
             assert name is None or name in ("unlink", "rmdir"), said
