@@ -14,6 +14,7 @@ import typer
 
 from resnext import __version__
 from resnext.cli.benchmark import benchmark_app
+from resnext.cli.compare import compare
 from resnext.cli.data import data_app
 from resnext.cli.describe import describe
 from resnext.cli.detect import detect_app
@@ -51,7 +52,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for _command in (describe, solve, recipes, train, evaluate, reproduce, report, doctor):
+for _command in (describe, solve, recipes, train, evaluate, reproduce, report, compare, doctor):
     app.command()(_command)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     launch

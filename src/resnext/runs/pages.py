@@ -206,13 +206,13 @@ def _differing(labels: Sequence[str], folders: Sequence[RunFolder]) -> Table:
     rows = [
         (label, text)
         for label, folder in zip(labels[1:], folders[1:], strict=True)
-        for text in differences(first, folder.record) or ("nothing",)
+        for text in list(differences(first, folder.record)) or ["nothing"]
     ]
     return Table(
         name="differences",
         title=f"What differs from {labels[0]}",
         columns=(Column(title="run"), Column(title="difference")),
-        rows=tuple(rows) or tuple((label, "nothing") for label in labels[1:]),
+        rows=tuple(rows),
     )
 
 

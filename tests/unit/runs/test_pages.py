@@ -78,6 +78,13 @@ def test_several_runs_share_charts_and_say_what_differs(folders):
     assert all(isinstance(part(report, name), Chart) for name in ("error", "loss", "rate"))
 
 
+def test_an_equal_run_among_others_is_said_to_be_equal(folders, tmp_path):
+    copy = replace(folders[0], path=tmp_path)
+    rows = part(run_report([folders[0], copy, folders[1]]), "differences").rows
+    assert rows[0] == (tmp_path.name, "nothing")
+    assert [text for _, text in rows] == ["nothing", "seed 1 instead of 0"]
+
+
 def test_nothing_and_twice_are_refused(folders):
     with pytest.raises(UsageError, match="expected a run to report on, found none"):
         run_report([])
