@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnext.cli.options import AsJson, SaveRows
+
 if TYPE_CHECKING:
     import torch
 
@@ -25,10 +27,8 @@ def benchmark_input(
     images: Annotated[int, typer.Option(min=1, help="Images per slice.")] = 64,
     slices: Annotated[int, typer.Option(min=3, help="Slices; the median counts.")] = 12,
     threads: Annotated[int, typer.Option(min=2, help="Compared with one.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    save: Annotated[
-        Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
-    ] = None,
+    as_json: AsJson = False,
+    save: SaveRows = None,
 ) -> None:
     """Images per second per core of the input pipelines."""
     from dataclasses import asdict
@@ -82,10 +82,8 @@ def benchmark_training(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of a processor.", show_default="one per core")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    save: Annotated[
-        Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
-    ] = None,
+    as_json: AsJson = False,
+    save: SaveRows = None,
 ) -> None:
     """Images per second of training steps, beside torchvision's and timm's.
 
@@ -139,10 +137,8 @@ def benchmark_evaluation(
     batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 8,
     slices: Annotated[int, typer.Option(min=3, help="Slices; the median counts.")] = 9,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    save: Annotated[
-        Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
-    ] = None,
+    as_json: AsJson = False,
+    save: SaveRows = None,
 ) -> None:
     """Images per second of an evaluation, beside a bare loop over the same network."""
     from dataclasses import asdict
@@ -167,10 +163,8 @@ def benchmark_detection(
     width: Annotated[int, typer.Option(min=64, help="Of the picture, in pixels.")] = 800,
     slices: Annotated[int, typer.Option(min=1, help="Slices; the median counts.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Of a processor.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    save: Annotated[
-        Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
-    ] = None,
+    as_json: AsJson = False,
+    save: SaveRows = None,
 ) -> None:
     """What makes a detector faster: seconds a picture, beside the plain network."""
     from dataclasses import asdict

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnext.cli.display import interruptible, loading
+from resnext.cli.options import AsJson
 
 if TYPE_CHECKING:
     from resnext.runs.contrast import Contrast, Group, Member
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what differs between runs, and whether results differ by more than seeds explain.
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from resnext.cli.options import AsJson
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def check(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Images looked at at once.", show_default="all cores")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Decode every image; report what is broken, odd or there twice. Exit code 3 if any is bad."""
     from resnext.data import checking
@@ -71,7 +72,7 @@ def check(
 def index(
     path: Annotated[Path, typer.Argument(help="A folder of class folders, or of .tar files.")],
     rescan: Annotated[bool, typer.Option(help="Trust nothing that is known of it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List a data set's images once, so that every later run opens it at once."""
     from resnext.data.indexing import NeedsNoIndexError, index_parts

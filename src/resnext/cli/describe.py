@@ -7,6 +7,7 @@ import typer
 
 from resnext.catalog import CATALOG, identifier, name
 from resnext.catalog import spec as read_spec
+from resnext.cli.options import AsJson
 from resnext.complexity import Complexity, StageCost, complexity
 from resnext.errors import UsageError
 from resnext.spec import Block, Conv, Spec
@@ -28,7 +29,7 @@ def describe(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="List the catalogue.")] = False,
     layers: Annotated[bool, typer.Option(help="List every layer.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a network's stages and its exact cost; no weights, no torch."""
     if network is None or all_:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.detect_display import follow_detector
-from resnext.cli.detect_options import Annotations, Data, Device, Images, Width
+from resnext.cli.detect_options import Annotations, Data, Images, Width
 from resnext.cli.detect_use import evaluate, predict, propose
 from resnext.cli.display import interruptible, loading
+from resnext.cli.options import Device
 from resnext.errors import INTERRUPTED, PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,6 @@ Annotations = Annotated[
     Path | None, typer.Option(help="A file in COCO's format, where the layout is another.")
 ]
 Images = Annotated[Path | None, typer.Option(help="The folder of its images.")]
-Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a GPU if there is one.")
-]
 Width = Annotated[
     Literal["fp32", "bf16"] | None, typer.Option("--precision", help="Of the activations; fp32.")
 ]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.detect_display import counted
-from resnext.cli.detect_options import Annotations, BatchSize, Data, Device, Images, Width
+from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width
 from resnext.cli.display import interruptible, loading
+from resnext.cli.options import Device
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -3,13 +3,12 @@
 import json
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Annotated
 
-import typer
+from resnext.cli.options import AsJson
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say which paths are live on this machine, and why the others are not."""
     import torch

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.display import interruptible, loading, top5, wait
+from resnext.cli.options import AsJson, Device, Workers
 from resnext.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,13 +74,9 @@ def evaluate(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images at once, in each process.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a GPU if there is one.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that prepare images; 0 prepares them here.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    device: Device = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score weights on images: errors with intervals, by class, and how far to trust them."""
     _check_file(save_scores, len(given), ensemble=ensemble)

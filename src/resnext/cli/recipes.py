@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from resnext.cli.options import AsJson
+
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="One of them, with all its fields.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the recipes, or say where one comes from, what it costs and what to expect."""
     from resnext.training.recipe import RECIPES, about, recipe

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from resnext.cli.display import interruptible, loading
+from resnext.cli.options import Device, Workers
 from resnext.cli.reproduce_display import work_off
 from resnext.errors import INTERRUPTED, PreemptedError, UsageError
 
@@ -50,12 +51,8 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Folder of runs and reports; runs/reproduce-SCALE-DATA.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a GPU if there is one.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that prepare images; 0 prepares them here.")
-    ] = None,
+    device: Device = None,
+    workers: Workers = None,
     any_commit: Annotated[
         bool, typer.Option("--any-commit", help="Take runs of other commits, and show which.")
     ] = False,

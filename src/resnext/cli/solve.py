@@ -9,6 +9,7 @@ from resnext.budget import Solution, replace_template, table2
 from resnext.budget import solve as solve_width
 from resnext.catalog import name
 from resnext.catalog import spec as read_spec
+from resnext.cli.options import AsJson
 from resnext.complexity import complexity
 from resnext.spec import Spec
 
@@ -25,7 +26,7 @@ def solve(
     scope: Annotated[
         Literal["block", "network"], typer.Option(help="Of conv2's block, or of the whole network.")
     ] = "block",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find the bottleneck width for a cardinality at the cost of a reference network."""
     reference = read_spec(like)

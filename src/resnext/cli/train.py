@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.display import follow, interruptible, loading
+from resnext.cli.options import Device, Workers
 from resnext.errors import INTERRUPTED, PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:
@@ -53,12 +54,8 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Continue this run with all it began with.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a GPU if there is one.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that prepare images; 0 prepares them here.")
-    ] = None,
+    device: Device = None,
+    workers: Workers = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images in pixels, for photos.")
     ] = None,

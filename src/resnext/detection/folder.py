@@ -11,20 +11,18 @@ lock                 held by the process that writes
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from resnext.detection.coco import Category, Coco
 from resnext.detection.method import Method
 from resnext.detection.schedule import Schedule
 from resnext.errors import CheckpointError, ResNextError, ResourceError
-from resnext.runs.keeping import Kept, append, begin, lines_of, reason_of, rewrite
-from resnext.runs.records import first_problem
+from resnext.runs.keeping import Kept, append, begin, lines_of, read_record, reason_of, rewrite
 from resnext.spec import Spec
 from resnext.training.checkpoint import WEIGHTS, save_weights
 from resnext.training.speed import Precision
@@ -158,18 +156,10 @@ class DetectionFolder(Kept):
         Raises:
             CheckpointError: there is none, or its record is damaged.
         """
-        file = path / RECORD
-        try:
-            text = file.read_bytes()
-            _check_format(file, text)
-            return cls(path, DetectionRecord.model_validate_json(text))
-        except FileNotFoundError as error:
-            found = "no such folder" if not path.exists() else f"it holds no {RECORD}"
-            raise CheckpointError(f"expected a detector's folder, found {path}: {found}") from error
-        except OSError as error:
-            raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
-        except ValidationError as error:
-            raise CheckpointError(f"{file} is damaged: {first_problem(error)}") from error
+        record = read_record(
+            path, RECORD, DetectionRecord, what="a detector's folder", number=FORMAT
+        )
+        return cls(path, record)
 
     @property
     def weights(self) -> Path:
@@ -231,15 +221,3 @@ class DetectionFolder(Kept):
             ResourceError: it cannot be written.
         """
         save_weights(self.weights, weights)
-
-
-def _check_format(file: Path, text: bytes) -> None:
-    found: Any = None
-    with suppress(ValueError):
-        found = json.loads(text)
-    number = found.get("format") if isinstance(found, dict) else None
-    if isinstance(number, int) and number != FORMAT:
-        raise CheckpointError(
-            f"expected {file} of format {FORMAT}, found {number}: it was made by another version "
-            "of resnext; use that one"
-        )

@@ -10,18 +10,15 @@ weights.safetensors  the weights after the best epoch
 lock                 held by the process that writes
 """
 
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import ValidationError
 from torch import Tensor
 
 from resnext.errors import CheckpointError, ResNextError, ResourceError
-from resnext.runs.keeping import Kept, append, begin, lines_of, reason_of, rewrite
+from resnext.runs.keeping import Kept, append, begin, lines_of, read_record, reason_of, rewrite
 from resnext.runs.records import (
     FORMAT,
     BadImage,
@@ -30,7 +27,6 @@ from resnext.runs.records import (
     RunRecord,
     StepRecord,
     best,
-    first_problem,
 )
 from resnext.spec import Spec
 from resnext.training.checkpoint import WEIGHTS, save_weights, write_bytes
@@ -65,18 +61,8 @@ class RunFolder(Kept):
         Raises:
             CheckpointError: there is none, or its record is damaged.
         """
-        file = path / RECORD
-        try:
-            text = file.read_bytes()
-            _check_format(file, text)
-            return cls(path, RunRecord.model_validate_json(text))
-        except FileNotFoundError as error:
-            found = "no such folder" if not path.exists() else f"it holds no {RECORD}"
-            raise CheckpointError(f"expected a run folder, found {path}: {found}") from error
-        except OSError as error:
-            raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
-        except ValidationError as error:
-            raise CheckpointError(f"{file} is damaged: {first_problem(error)}") from error
+        what = "a run folder"
+        return cls(path, read_record(path, RECORD, RunRecord, what=what, number=FORMAT))
 
     @property
     def weights(self) -> Path:
@@ -159,16 +145,3 @@ class RunFolder(Kept):
         if best(done) is epoch or not self.weights.exists():
             save_weights(self.weights, weights)
         append(self.path / METRICS, epoch)
-
-
-def _check_format(file: Path, text: bytes) -> None:
-    """Tell a record of another version from a damaged one."""
-    found: Any = None
-    with suppress(ValueError):
-        found = json.loads(text)
-    number = found.get("format") if isinstance(found, dict) else None
-    if isinstance(number, int) and number != FORMAT:
-        raise CheckpointError(
-            f"expected {file} of format {FORMAT}, found {number}: it was made by another version "
-            "of resnext; use that one"
-        )

@@ -5,14 +5,15 @@ lock                 held by the process that writes
 """
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -98,6 +99,39 @@ class Kept:
         """
         with locked(self.path / LOCK, f"nobody to write to the run folder {self.path}"):
             yield
+
+
+def read_record(folder: Path, name: str, model: type[_Line], *, what: str, number: int) -> _Line:
+    """The record in a folder, read strictly; `number` is the format that is understood.
+
+    Raises:
+        CheckpointError: there is none, it is of another format, or damaged.
+    """
+    file = folder / name
+    try:
+        text = file.read_bytes()
+        _check_format(file, text, number)
+        return model.model_validate_json(text)
+    except FileNotFoundError as error:
+        found = "no such folder" if not folder.exists() else f"it holds no {name}"
+        raise CheckpointError(f"expected {what}, found {folder}: {found}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{file} is damaged: {first_problem(error)}") from error
+
+
+def _check_format(file: Path, text: bytes, number: int) -> None:
+    """Tell a record of another version from a damaged one."""
+    found: Any = None
+    with suppress(ValueError):
+        found = json.loads(text)
+    theirs = found.get("format") if isinstance(found, dict) else None
+    if isinstance(theirs, int) and theirs != number:
+        raise CheckpointError(
+            f"expected {file} of format {number}, found {theirs}: it was made by another version "
+            "of resnext; use that one"
+        )
 
 
 def _free(path: Path) -> Path:
