@@ -19,6 +19,7 @@ from resnext.cli.reproduce_display import work_off
 from resnext.errors import INTERRUPTED, PreemptedError, UsageError
 
 if TYPE_CHECKING:
+    from resnext.data import DataSet
     from resnext.experiments.study import Study
     from resnext.report import Table
 
@@ -107,7 +108,7 @@ def _usual_place(scale: str, data: list[str]) -> Path:
     return Path("runs") / "-".join(["reproduce", scale, *names])
 
 
-def _opened(data: list[str] | None, scale: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _opened(data: list[str] | None, scale: str) -> "tuple[DataSet, ...]":
     from resnext.data import open_data
 
     return tuple(open_data(one) for one in data or (["digits"] if scale == "demo" else []))

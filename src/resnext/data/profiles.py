@@ -72,7 +72,8 @@ class Profile:
     @property
     def kind(self) -> str | None:
         """The family of a profile of photos: its name without the sizes."""
-        return _PHOTO.fullmatch(self.name)[1] if isinstance(self.view, Photo) else None  # type: ignore[index]
+        found = _PHOTO.fullmatch(self.name)
+        return found[1] if found and isinstance(self.view, Photo) else None
 
     def _finished(self, made: Pixels | Floats, numbers: NDArray[np.float64] | None) -> Tensor:
         if self.unit is None:

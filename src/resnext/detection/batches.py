@@ -204,11 +204,12 @@ class Steps(Dataset[Parts]):
     def __getitem__(self, step: int) -> Parts:
         """Step `step`, counted from 0."""
         return [
-            [self._item(*entry) for entry in self._order.part(step * self._all + k)]
+            [self._item(entry) for entry in self._order.part(step * self._all + k)]
             for k in self._parts
         ]
 
-    def _item(self, index: int, mirror: bool) -> Item:  # noqa: FBT001 - as entries hold it
+    def _item(self, entry: tuple[int, bool]) -> Item:
+        index, mirror = entry
         item = Item(
             int(self.data.ids[index]),
             load_image(self.data, index),

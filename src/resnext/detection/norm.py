@@ -1,6 +1,7 @@
 """Normalisation that detection does not train: frozen, recalibrated, or folded away."""
 
 from collections.abc import Iterable
+from copy import deepcopy
 from itertools import pairwise
 from typing import Any
 
@@ -141,18 +142,8 @@ def _folded(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, FrozenNorm)
     scale, shift = norm.scale_and_shift()
-    folded = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        stride=conv.stride,  # type: ignore[arg-type]
-        padding=conv.padding,  # type: ignore[arg-type]
-        groups=conv.groups,
-        device=conv.weight.device,
-        dtype=conv.weight.dtype,
-    )
+    folded = deepcopy(conv)
     with torch.no_grad():
-        folded.weight.copy_(conv.weight * scale[:, None, None, None])
-        assert folded.bias is not None
-        folded.bias.copy_(shift if conv.bias is None else shift + conv.bias * scale)
+        folded.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
+        folded.bias = nn.Parameter(shift if conv.bias is None else shift + conv.bias * scale)
     return folded

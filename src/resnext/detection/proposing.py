@@ -76,7 +76,8 @@ class ProposalHead(RPNHead):
             self.bbox_pred = nn.Conv2d(width, 4 * anchors, 1)
             for layer in (self.conv[0][0], self.cls_logits, self.bbox_pred):
                 nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Maps -> N x A x h x w logits and N x 4A x h x w offsets of each."""

@@ -143,7 +143,7 @@ def _parts(findings: Findings) -> Sequence[Part]:
                 f"{min(own):.4f} to {max(own):.4f}" if own else None,
                 ratio,
                 ours,
-                ours - ratio if _comparable(findings, ours, ratio) else None,  # type: ignore[operator]
+                _difference(findings, ours, ratio),
                 len(own) if own else 0,
                 short(result["commit"]) if result else None,
             )
@@ -162,8 +162,11 @@ def _parts(findings: Findings) -> Sequence[Part]:
     )
 
 
-def _comparable(findings: Findings, ours: float | None, ratio: float | None) -> bool:
-    return findings.study.choices.scale != "demo" and ours is not None and ratio is not None
+def _difference(findings: Findings, ours: float | None, paper: float | None) -> float | None:
+    """None where a number is missing, or of other networks than the paper's."""
+    if findings.study.choices.scale == "demo" or ours is None or paper is None:
+        return None
+    return ours - paper
 
 
 TIMING = Experiment(
