@@ -52,6 +52,16 @@ def test_evaluate_saves_and_scores_again(run, data, capsys):
     assert status == 0
 
 
+def test_a_page_shows_figures_and_pictures(run, data, capsys):
+    status, out, err = outcome(capsys, "detect", "evaluate", run, "--report", "page")
+    assert (status, err) == (0, "")
+    assert out.endswith("report        page/detection.html\n")
+    page = (data.parent / "page" / "detection.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3  # as many pictures as there are
+    assert str(data.parent) not in page  # it may be sent to others
+    assert (data.parent / "page" / "precision.csv").read_text().startswith("figure,")
+
+
 def test_predict_draws_and_prints_json(run, data, capsys):
     status, out, _ = outcome(
         capsys, "detect", "predict", run, data / "val2017", "--out", "drawn", "--least-score", 0

@@ -66,8 +66,10 @@ def evaluate(
             _write_json(save, list(evaluated.results))
         if report is not None:
             _, detector = load_detector(run, place)
-            _write_report(report, folder, detector, evaluated, found)
+            page = _write_report(report, folder, detector, evaluated, found)
         _print_evaluated(evaluated, as_json=as_json)
+        if report is not None and not as_json:
+            print(f"report        {page}")
 
 
 def propose(
@@ -242,14 +244,16 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _write_report(
     out: Path, folder: "DetectionFolder", detector: Any, evaluated: "Evaluated", data: "Coco | None"
-) -> None:
+) -> Path:
+    """The page, with pictures and what was found on them."""
     from resnext.detection.detecting import data_of
     from resnext.detection.detecting import predict as predictions
-    from resnext.detection.reporting import pictures_of, report_of, write
+    from resnext.detection.reporting import pictures_of, report_of
+    from resnext.report import write_report
 
     shown = pictures_of(data_of(folder.record.evaluation) if data is None else data)
     found = list(predictions(detector, folder.record.categories, shown, least_score=0.3))
-    write(report_of(folder, evaluated, found), out)
+    return write_report(report_of(folder, evaluated, found), out)[0]
 
 
 def _check_new(out: Path | None) -> None:

@@ -10,8 +10,8 @@ from resnext.detection.detecting import Evaluated, Found
 from resnext.detection.drawing import drawn
 from resnext.detection.folder import DetectionFolder
 from resnext.detection.scoring import Precision
-from resnext.errors import UsageError
-from resnext.report.content import Chart, Column, Line, Part, Photo, Photos, Report, Table, Value
+from resnext.report import Chart, Column, Line, Part, Photo, Photos, Report, Table, Value
+from resnext.runs.provenance import as_typed
 
 PICTURES = 12
 """On the page."""
@@ -54,20 +54,6 @@ def report_of(
         parts=tuple(parts),
         facts=_facts(folder, evaluated),
     )
-
-
-def write(report: Report, folder: Path) -> None:
-    """Write the page into a folder.
-
-    Raises:
-        UsageError: this version has no writer of pages.
-    """
-    from resnext import report as pages
-
-    writer = getattr(pages, "write_report", None)
-    if writer is None:
-        raise UsageError("expected resnext.report to write pages, found only their contents")
-    writer(report, folder)
 
 
 def pictures_of(data: Coco, count: int = PICTURES) -> list[Path]:
@@ -182,9 +168,9 @@ def _facts(folder: DetectionFolder, evaluated: Evaluated) -> dict[str, str]:
     record = folder.record
     return {
         "run": str(folder.path),
-        "command": " ".join(record.command),
+        "command": as_typed(record.command),
         "commit": record.commit or "unknown",
-        "data": f"{evaluated.data.images}, {evaluated.data.fingerprint[:12]}",
+        "data": f"{evaluated.data.name}, {evaluated.data.fingerprint[:12]}",
         "trained on": f"{record.train.name}, {record.train.count} images",
         "seed": str(record.seed),
         "device": record.device,

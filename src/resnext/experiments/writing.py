@@ -1,7 +1,6 @@
 """From findings to a report: the one place that knows how reports are written."""
 
 import json
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import resnext
 from resnext.experiments.findings import Findings
 from resnext.experiments.study import short
 from resnext.report import Report, write_report
-from resnext.runs.provenance import machine, source_commit, versions
+from resnext.runs.provenance import as_typed, machine, source_commit, versions
 from resnext.training.checkpoint import write_bytes
 
 SCALES = {
@@ -44,7 +43,7 @@ def _facts(findings: Findings) -> dict[str, str]:
     study = findings.study
     data = "; ".join(f"{one.name} ({one.fingerprint[:12]})" for one in study.choices.data)
     return {
-        "command": shlex.join(["resnext", *sys.argv[1:]]),
+        "command": as_typed(sys.argv),
         "commit of the report": short(source_commit()),
         "scale": study.choices.scale,
         "data": data or "none",

@@ -1,6 +1,5 @@
 """What a page says of one run, or of several beside each other."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from resnext.report import Chart, Column, Line, Part, Report, Table, Value, writ
 from resnext.report.diagrams import Form, block_drawing
 from resnext.runs.curve import Curve
 from resnext.runs.folder import RunFolder
+from resnext.runs.provenance import as_typed
 from resnext.runs.records import EpochRecord, best, differences
 
 PAGE, BESIDE = "report", "report"
@@ -218,12 +218,11 @@ def _differing(labels: Sequence[str], folders: Sequence[RunFolder]) -> Table:
 
 def _facts(folder: RunFolder) -> dict[str, str]:
     record = folder.record
-    program, *words = record.command or ("resnext",)
     recipe = ", ".join(
         f"{field} {value}" for field, value in record.recipe.model_dump(mode="json").items()
     )
     return {
-        "command": shlex.join([Path(program).name, *words]),
+        "command": as_typed(record.command),
         "commit": record.commit or "unknown",
         "started": record.started,
         "seed": str(record.seed),

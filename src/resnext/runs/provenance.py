@@ -2,7 +2,9 @@
 
 import os
 import platform
+import shlex
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,3 +61,10 @@ def source_commit() -> str | None:
 
 
 _QUIET: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 10}
+
+
+def as_typed(command: Sequence[str]) -> str:
+    """A command as somebody else would type it: the program by its name, wherever it lay."""
+    program, *words = command or ("resnext",)
+    name = Path(program).name
+    return shlex.join(["resnext" if name == "__main__.py" else name, *words])
