@@ -1,11 +1,14 @@
 """Two and three processes score as one: every image once, and the same figures."""
 
+import io
 import json
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet as pq
 
 from resnext import build
 from resnext.evaluation.score_files import load_scores
@@ -87,3 +90,38 @@ def test_launch_scores_as_one(place):
         return record | {"images_per_second": None}
 
     assert scored("launch", "--processes", "2") == scored()
+
+
+IMAGES = 50_001
+"""One more than ImageNet's validation images: no number of processes shares them out evenly."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_50001_images_have_one_error_whoever_counts(injector, tmp_path):
+    def encoded(number):
+        file = io.BytesIO()
+        Image.effect_noise((16, 16), number).convert("RGB").save(file, "PNG")
+        return {"bytes": file.getvalue(), "path": None}
+
+    pictures = [encoded(number) for number in range(97)]
+    labels = [number % 12 for number in range(IMAGES)]
+    table = pa.table({"image": [pictures[n % 97] for n in range(IMAGES)], "label": labels})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data" / "test.parquet")
+    pq.write_table(table.slice(0, 12), tmp_path / "data" / "train.parquet")
+    model = build("ResNeXt-11 (2x2d, CIFAR)", classes=12, seed=0)
+    save_weights(tmp_path / "w.safetensors", model.state_dict())
+    words = (
+        *("evaluate", "w.safetensors", "--data", "data", "--profile", "pil-16"),
+        *("--device", "cpu", "--workers", "0", "--batch-size", "64", "--json"),
+    )
+    found = {}
+    for ranks in (1, 2, 3, 8):
+        first, *others = injector.run_all(tmp_path, words, ranks)
+        assert [(end.status, end.err) for end in (first, *others)] == [(0, "")] * ranks
+        record = json.loads(first.out)
+        found[ranks] = (record["samples"], record["top1_error"], record["top5_error"])
+    assert found[1][0] == IMAGES
+    assert 80 < found[1][1] < 100
+    assert found == dict.fromkeys((1, 2, 3, 8), found[1])

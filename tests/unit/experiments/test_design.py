@@ -1,5 +1,7 @@
 """The designs are those of the paper, by its own figures."""
 
+import re
+
 import pytest
 
 import resnext
@@ -9,7 +11,7 @@ from resnext.experiments.design import Small
 from resnext.experiments.imagenet import TABLE6_ROWS
 from resnext.experiments.paper import NUMBERS, number
 from resnext.experiments.registry import EXPERIMENTS, chosen, experiment
-from resnext.training.recipe import cifar, imagenet_5k, imagenet_100
+from resnext.training.recipe import about, cifar, imagenet_5k, imagenet_100
 
 ROWS = {row.id: row for one in EXPERIMENTS for row in one.rows}
 
@@ -94,6 +96,16 @@ def test_a_number_of_the_paper_stands_once():
     assert len(keys) == len(set(keys))
     assert number("Table 3", "ResNeXt-50 (32x4d)", "top-1") == 22.2
     assert number("Table 3", "ResNeXt-50 (32x4d)", "top-5") is None
+
+
+def test_what_recipes_expect_is_what_the_paper_says():
+    def expected(name):
+        words = about(name).partition("Expect")[2]
+        return [float(text) for text in re.findall(r"(\d+\.\d+) %", words)]
+
+    both = [number("Table 7", "ResNeXt-29 (8x64d)", f"CIFAR-{n}") for n in (10, 100)]
+    assert expected("cifar") == both
+    assert expected("imagenet-100") == [number("Table 3", "ResNeXt-50 (32x4d)", "top-1")]
 
 
 @pytest.mark.parametrize(
