@@ -8,7 +8,7 @@ from typing import Any
 
 from resnext.report.content import Chart, Line
 
-PALETTE = ("#0072b2", "#c44e00", "#00795a", "#a8487f", "#8a6100", "#5a5fc8")
+PALETTE = ("#0072b2", "#c44e00", "#00795a", "#a8487f", "#8a6100", "#5a5fc8", "#5c6670", "#8c1c13")
 """Told apart by those who see few colours, each at 3:1 or more on white."""
 
 _INK = "#010203"  # becomes currentColor, so that a dark page may choose
