@@ -180,3 +180,14 @@ def test_what_is_missing_is_a_gap_in_a_line_and_other_lines_points_are_none(open
     page = opened(write_report(report, tmp_path)[0])
     gaps = "figures[0].plot.series.slice(1).map((line) => (line._paths.gaps ?? []).length)"
     assert page.evaluate(gaps) == [1, 0]
+
+
+def test_small_numbers_have_their_own_labels(opened, tmp_path):
+    line = Line(label="difference", x=(1.0, 2.0, 3.0), y=(1e-15, 1e-7, 0.5))
+    chart = Chart(name="small", title="Small", x="update", y="loss", lines=(line,), log_y=True)
+    report = Report(name="small", title="Small", summary=(), parts=(chart,), facts={})
+    page = opened(write_report(report, tmp_path)[0])
+    labels = [text for text in page.evaluate("figures[0].plot.axes[1]._values") if text]
+    assert len(labels) == len(set(labels)) > 3
+    assert "0" not in labels
+    assert "1e-8" in labels

@@ -1,6 +1,7 @@
 """The shapes that several experiments share: paper beside ours, errors by epoch, errors by size."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import resnext
@@ -46,14 +47,25 @@ def by_run(
         Column(title="seeds", digits=0),
         Column(title="commit"),
     )
-    scale = findings.study.choices.scale
-    extra = (DEMO_NOTE,) if scale == "demo" else _short_note(findings)
-    return Table(
+    demo = findings.study.choices.scale == "demo"
+    extra = (DEMO_NOTE,) if demo else _short_note(findings)
+    table = Table(
         name=name,
         title=title,
         columns=columns,
         rows=tuple(_row(findings, row, paper, value, best) for row, paper in rows),
         notes=(LAST_NOTE, *extra, *_seed_note(findings), *notes),
+    )
+    return _without_difference(table) if demo else table
+
+
+def _without_difference(table: Table) -> Table:
+    """The demo takes none, which is another thing than that one is missing."""
+    at = [column.title for column in table.columns].index("difference")
+    return replace(
+        table,
+        columns=(*table.columns[:at], *table.columns[at + 1 :]),
+        rows=tuple((*row[:at], *row[at + 1 :]) for row in table.rows),
     )
 
 
@@ -130,7 +142,7 @@ def by_test(
     )
     demo = findings.study.choices.scale == "demo"
     blank: tuple[Value, ...] = (None, None, None, None)
-    return Table(
+    table = Table(
         name=name,
         title=title,
         columns=columns,
@@ -144,6 +156,7 @@ def by_test(
             *notes,
         ),
     )
+    return _without_difference(table) if demo else table
 
 
 def _tested(

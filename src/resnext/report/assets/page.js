@@ -12,6 +12,14 @@ const number = (value) =>
   value == null ? "–" : value !== 0 && Math.abs(value) < 0.01
     ? value.toExponential(2) : value.toLocaleString("en", { maximumFractionDigits: 3 });
 
+// uPlot's own labels round what is small to 0.
+const tick = (value) => {
+  if (value == null) return "";
+  const size = Math.abs(value);
+  return value !== 0 && (size < 0.001 || size >= 1e6)
+    ? value.toExponential(0) : value.toLocaleString("en", { maximumFractionDigits: 6 });
+};
+
 // Lines have points of their own; uPlot wants one x axis for all. What a line lacks there is undefined
 // and passed over, what is missing is null and a gap.
 const joined = (lines, field) =>
@@ -49,6 +57,7 @@ function axis(label, size) {
   return {
     label, size, labelSize: 20, font: "12px system-ui, sans-serif",
     labelFont: "12px system-ui, sans-serif", stroke: () => css("--soft"),
+    values: (plot, ticks) => ticks.map(tick),
     grid: { stroke: () => css("--line"), width: 1 }, ticks: { stroke: () => css("--line") },
   };
 }
