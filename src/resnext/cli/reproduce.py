@@ -231,23 +231,16 @@ def _tell(study: "Study") -> None:
 
 
 def _print_table(table: "Table") -> None:
+    from resnext.report.text import cell, heading
+
     print(f"\n{table.title}")
-    heads = tuple(column.title for column in table.columns)
+    heads = tuple(heading(column) for column in table.columns)
     rows = [
-        tuple(_cell(v, c.digits, c.signed) for v, c in zip(row, table.columns, strict=True))
-        for row in table.rows
+        tuple(cell(v, c) for v, c in zip(row, table.columns, strict=True)) for row in table.rows
     ]
     _print_grid(heads, rows)
     for note in table.notes:
         print(f"  {note}")
-
-
-def _cell(value: str | float | None, digits: int, signed: bool) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:{'+' if signed else ''}.{digits}f}"
-    return str(value)
 
 
 def _print_grid(heads: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
