@@ -20,6 +20,7 @@ from resnext.cli.describe import describe
 from resnext.cli.detect import detect_app
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
+from resnext.cli.export import export
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.predict import predict
 from resnext.cli.recipes import recipes
@@ -60,6 +61,7 @@ for _command in (
     train,
     evaluate,
     predict,
+    export,
     reproduce,
     report,
     compare,
