@@ -73,8 +73,8 @@ def test_int8_is_calibrated_and_close(small, graph, name):
     batch = images(32, seed=5)
     engine = ENGINES_OF_GRAPHS[name](quantised(graph, batch), "int8")
     found = parity(reference(small)(batch), in_batches(engine, batch), 32)
-    # bytes have 256 steps: measured 1.7e-2 of the largest logit in both libraries
-    assert 1e-3 < found.relative < 0.17
+    # bytes have 256 steps: measured at most 3.0e-2 of the largest logit in both libraries
+    assert 1e-3 < found.relative < 0.3
     assert found.agreement > 0.9
 
 
