@@ -12,7 +12,7 @@ from resnext.cli.options import AsJson, OneWeights, SaveRows
 if TYPE_CHECKING:
     import torch
 
-    from resnext.benchmark import inference, training
+    from resnext.benchmark import exports, inference, training
     from resnext.benchmark.input import Row
 
 benchmark_app = typer.Typer(
@@ -210,6 +210,50 @@ def benchmark_inference(
         _append(save, records)
 
 
+@benchmark_app.command("export")
+def benchmark_export(
+    given: Annotated[
+        str, typer.Argument(metavar="RUN|ARTIFACT|NAME", help="A network with weights.")
+    ],
+    data: Annotated[str, typer.Option(help="Images to calibrate by and to score on.")],
+    weights: OneWeights = None,
+    batches: Annotated[str, typer.Option(help="Images at once, by commas.")] = "1,16",
+    slices: Annotated[int, typer.Option(min=3, help="Slices; the median counts.")] = 9,
+    threads: Annotated[int, typer.Option(min=1, help="Of the processor.")] = 1,
+    as_json: AsJson = False,
+    save: SaveRows = None,
+) -> None:
+    """Each file that a network is exported to: size, time, difference from float64, accuracy."""
+    from dataclasses import asdict
+
+    from resnext.benchmark.exports import benchmark_exports
+    from resnext.deploy import artifact_of
+
+    artifact = artifact_of(given, weights)
+    rows = []
+    counts = _counts(batches)
+    for found in benchmark_exports(artifact, data, batches=counts, slices=slices, threads=threads):
+        if not isinstance(found, str):
+            rows.append(found)
+        elif not as_json:
+            print(f"writing {found}", flush=True)
+    facts = _facts() | {
+        "network": artifact.network,
+        "data": Path(data).name,
+        "side": artifact.profile.resolution,
+        "threads": threads,
+        "load": _load(),
+        "libraries": _libraries(),
+    }
+    records = [facts | asdict(row) for row in rows]
+    if as_json:
+        print(json.dumps(records, indent=2))
+    else:
+        print_exports(rows, counts)
+    if save is not None:
+        _append(save, records)
+
+
 @benchmark_app.command("detection")
 def benchmark_detection(
     network: Annotated[str, typer.Option(help="The backbone.")] = "ResNeXt-50 (32x4d)",
@@ -306,6 +350,23 @@ def print_inference(row: "inference.Row", *, first: bool) -> None:
         f"{row.ratio:>6.2f} {row.difference:>11.1e} {100 * row.agreement:>5.0f} %",
         flush=True,
     )
+
+
+def print_exports(rows: "list[exports.Row]", batches: tuple[int, ...]) -> None:
+    """The table of exported files."""
+    times = " ".join(f"{f'ms, {batch}':>8}" for batch in batches)
+    print(f"\n{'file':<15} {'kB':>9} {times} {'difference':>11} {'same':>8} {'accuracy':>9}")
+    for row in rows:
+        title = f"{row.kind} {row.precision}"
+        if row.seconds is None or row.bytes is None or row.agreement is None:
+            print(f"{title:<15} {row.refused}")
+            continue
+        times = " ".join(f"{1000 * row.seconds[batch]:>8.2f}" for batch in batches)
+        accuracy = "–" if row.accuracy is None else f"{row.accuracy:.2f} %"
+        print(
+            f"{title:<15} {row.bytes / 1000:>9.1f} {times} {row.difference:>11.1e} "
+            f"{100 * row.agreement:>6.2f} % {accuracy:>9}"
+        )
 
 
 def _append(path: Path, records: list[dict[str, Any]]) -> None:
