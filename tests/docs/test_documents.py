@@ -107,3 +107,37 @@ def test_the_table_of_training_steps_is_the_stored_one():
     facts = ("network", "batch", "resolution", "machine", "slices")
     assert all(str(record[fact]) in page for record in records for fact in facts)
     assert {record["commit"][:7] in page for record in records} == {True}
+
+
+RESULTS = ROOT / "benchmarks" / "results" / "epyc-2-cores"
+
+
+def stored(name: str) -> list[dict]:
+    return [json.loads(line) for line in (RESULTS / name).read_text().splitlines()]
+
+
+def test_the_table_of_engines_is_the_stored_one():
+    records = stored("inference.jsonl")
+    rows = [
+        f"| {r['batch']} | {r['method']} | {r['precision']} | {r['images_per_second']:.2f} | "
+        f"{r['least']:.2f} to {r['most']:.2f} | {r['ratio']:.2f} | {r['difference']:.1e} |"
+        for r in records
+    ]
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert "\n".join(rows) in page
+    assert all(str(r[fact]) in page for r in records for fact in ("network", "machine", "load"))
+    assert all(r["commit"][:7] in page for r in records)
+
+
+def test_the_table_of_exported_files_is_the_stored_one():
+    records = stored("export.jsonl")
+    rows = [
+        f"| {r['kind']} | {r['precision']} | {r['bytes'] / 1000:,.0f} | "
+        f"{1000 * r['seconds']['1']:.2f} | {1000 * r['seconds']['16']:.2f} | "
+        f"{r['difference']:.1e} | {100 * r['agreement']:.2f} | {r['accuracy']:.2f} |"
+        for r in records
+    ]
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    assert "\n".join(rows) in page
+    assert all(str(r[fact]) in page for r in records for fact in ("network", "machine", "images"))
+    assert all(r["commit"][:7] in page for r in records)
