@@ -100,7 +100,7 @@ def missing(name: str) -> str | None:
 
 def bf16_at_hand() -> bool:
     """Whether the processor computes in bf16; others would imitate it, slowly."""
-    features = torch.cpu.get_capabilities()
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # older versions cannot tell
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
