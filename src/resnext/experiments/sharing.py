@@ -109,7 +109,7 @@ def _needed(study: Study, job: Job) -> str | None:
     """The first run that a measurement looks at and that is not finished."""
     if isinstance(job.what, Row):
         return None
-    for row in job.what.needs:
+    for row in job.what.needs(study):
         for seed in range(study.seeds):
             needed = study.job(row, seed)
             if state(needed, any_commit=study.choices.any_commit).kind != "done":
