@@ -81,6 +81,11 @@ class Test:
     leading: bool = False
 
 
+def leading_classes(count: int) -> int:
+    """Of how many classes a test chooses among the leading ones."""
+    return 1000 if count == 5000 else count // 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One network, trained once for each seed.
@@ -105,8 +110,10 @@ class Row:
     profile: str | None = None
     tests: tuple[Test, ...] = ()
 
-    def recipe_at(self, scale: Scale, *, is_digits: bool, epochs: int | None = None) -> Recipe:
-        """The recipe at a scale; `epochs` instead of the scale's.
+    def recipe_at(
+        self, scale: Scale, classes: int, *, is_digits: bool, epochs: int | None = None
+    ) -> Recipe:
+        """The recipe at a scale, for so many classes; `epochs` instead of the scale's.
 
         Raises:
             UsageError: other epochs than the paper's at the paper's scale.
@@ -117,7 +124,10 @@ class Row:
             )
         if scale == "demo":
             usual = digits() if is_digits else small()
-            return usual.with_epochs(epochs or DEMO_EPOCHS[usual.name])
+            wanted = usual.with_epochs(epochs or DEMO_EPOCHS[usual.name])
+            if any(test.leading for test in self.tests):
+                return wanted.model_copy(update={"leading": leading_classes(classes)})
+            return wanted
         wanted = recipe(self.recipe)
         if scale == "short":
             return wanted.with_epochs(epochs or SHORT[self.recipe])

@@ -319,7 +319,7 @@ def _notes(study: Study) -> tuple[str, ...]:
 
 _DEMO_NOTE = (
     "Scale demo: small backbones that begin with random weights, and two steps that share nothing, "
-    "on small pictures. It shows that the method learns what it is shown; so few pictures teach "
+    "on small pictures. It shows the method at work; so few pictures teach "
     "nothing about others, so that the paper's numbers are of another question."
 )
 

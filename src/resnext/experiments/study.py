@@ -158,7 +158,12 @@ class Study:
         return plan(
             data,
             self.spec(row, data),
-            row.recipe_at(choices.scale, is_digits=is_digits(data), epochs=choices.epochs),
+            row.recipe_at(
+                choices.scale,
+                len(data.classes),
+                is_digits=is_digits(data),
+                epochs=choices.epochs,
+            ),
             seed=seed,
             device=choices.device,
             workers=choices.workers,

@@ -26,6 +26,7 @@ _KINDS: dict[str, Kind] = {
     "data": "data",
     "commit": "code",
     "versions": "code",
+    "machine": "machine",
     "device": "machine",
     "threads": "machine",
     "processes": "machine",

@@ -92,6 +92,14 @@ class RunFolder(Kept):
         """Whether all epochs of the recipe are trained and scored."""
         return len(self.epochs()) >= self.record.recipe.epochs
 
+    def bad_images(self) -> list[BadImage]:
+        """Those that could not be used, in the order in which they were met.
+
+        Raises:
+            CheckpointError: a line is damaged.
+        """
+        return lines_of(self.path / BAD_IMAGES, BadImage)
+
     def note(self, bad: BadImage) -> None:
         """Log an image that could not be used.
 
@@ -133,7 +141,7 @@ class RunFolder(Kept):
         rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
         steps = lines_of(self.path / STEPS, StepRecord)
         rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
-        rewrite(self.path / BAD_IMAGES, lines_of(self.path / BAD_IMAGES, BadImage)[:bad_images])
+        rewrite(self.path / BAD_IMAGES, self.bad_images()[:bad_images])
 
     def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord) -> None:
         """Record a validated epoch: its weights if they are the best so far, then its line.

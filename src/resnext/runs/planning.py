@@ -21,7 +21,7 @@ from resnext.errors import DataError, ResourceError, UsageError
 from resnext.runs.fitting import fitting_speed
 from resnext.runs.folder import RECORD, RunFolder
 from resnext.runs.pretrained import Initial, initial_weights
-from resnext.runs.provenance import source_commit, versions
+from resnext.runs.provenance import machine, source_commit, versions
 from resnext.runs.records import DataRecord, OnNan, RunRecord, differences
 from resnext.spec import Spec
 from resnext.training.distributed import ALONE, World
@@ -89,6 +89,7 @@ class Plan:
             profile=self.profile.name,
             engine=self.engine,
             seed=self.seed,
+            machine=machine(self.device),
             device=str(self.device),
             threads=torch.get_num_threads(),
             processes=self.processes,

@@ -44,6 +44,8 @@ class RunRecord(_Record):
     engine: Used = "pillow"
     """What decoded and resized the images; engines agree to two grey levels."""
     seed: int
+    machine: str | None = None
+    """Processor or GPU; None in older runs."""
     device: str
     threads: int
     """Threads of one operation; another number may round sums differently."""
@@ -73,6 +75,8 @@ class EpochRecord(_Record):
     """Nothing where it is not finite, which happens while running statistics settle."""
     validation_error: float
     validation_top5_error: float
+    leading_error: float | None = None
+    """Of the images of the recipe's leading classes among these, where it has some."""
     seconds: float
     """Of training alone."""
     images_per_second: float
@@ -128,10 +132,12 @@ def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:
     """What makes two runs different ones: `field theirs instead of ours`.
 
     The machine does not: its device, threads, processes and workers may change between two parts
-    of a run, at the price of other rounding.
+    of a run, at the price of other rounding. Nor does the place of images that are the same.
     """
     mine, other = (_deciding(record) for record in (ours, theirs))
     for field in mine:
+        if field == "data" and mine["images"] == other["images"]:
+            continue
         if mine[field] != other[field]:
             yield f"{field} {_short(other[field])} instead of {_short(mine[field])}"
 

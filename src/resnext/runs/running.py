@@ -5,22 +5,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from resnext.data import evaluation_batches, train_batches
 from resnext.data.loader import Batches
-from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError, ResourceError
+from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.metrics import Counts
 from resnext.model.network import build
 from resnext.runs.bad_images import BadImages
 from resnext.runs.epochs import EpochBatches
-from resnext.runs.fitting import out_of_memory
+from resnext.runs.fitting import enough_memory
 from resnext.runs.folder import NOT_FINITE, RunFolder
 from resnext.runs.planning import Plan
 from resnext.runs.pretrained import load_pretrained
@@ -73,7 +72,10 @@ def train_run(
         ResourceError: memory or disk is full; or another process is lost.
         PreemptedError: `stop` asked for it; all is saved.
     """
-    with folder.locked() if world.first else nullcontext(), _enough_memory(plan):
+    enough = enough_memory(
+        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, plan.processes
+    )
+    with folder.locked() if world.first else nullcontext(), enough:
         run = _Run(plan, folder, world, stop or Stop(), save_seconds)
         yield from run.resumed()
         yield from run.trained()
@@ -340,6 +342,7 @@ class _Run:
             batches,
             samples=len(images),
             profile=plan.profile.name,
+            leading=plan.recipe.leading,
             device=plan.device,
             world=self.world,
         ):
@@ -386,6 +389,7 @@ def _epoch_record(trained: Epoch, scores: Scores, *, skipped: int) -> EpochRecor
         validation_loss=_finite(scores.counts.loss),
         validation_error=scores.counts.top1_error,
         validation_top5_error=scores.counts.top5_error,
+        leading_error=None if scores.leading is None else _finite(scores.leading.top1_error),
         seconds=trained.seconds,
         images_per_second=trained.images_per_second,
         data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
@@ -395,26 +399,3 @@ def _epoch_record(trained: Epoch, scores: Scores, *, skipped: int) -> EpochRecor
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-@contextmanager
-def _enough_memory(plan: Plan) -> Iterator[None]:
-    """One line where memory runs out, with the batch that would fit.
-
-    Raises:
-        ResourceError: it did.
-    """
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ResourceError(_too_little(plan)) from error
-    except RuntimeError as error:
-        if "alloc" not in str(error) and "memory" not in str(error):
-            raise
-        raise ResourceError(_too_little(plan)) from error
-
-
-def _too_little(plan: Plan) -> str:
-    return out_of_memory(
-        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, plan.processes
-    )

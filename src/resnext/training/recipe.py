@@ -62,6 +62,8 @@ class Recipe(BaseModel):
     """The same for CutMix; with both, each batch takes one of the two."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """How much of the running mean of the weights stays at an update; that mean is evaluated."""
+    leading: PositiveInt | None = None
+    """Classes at the front whose images are scored once more, among these alone (Sec. 5.2)."""
     pretrained: bool = False
     """Whether it makes sense only from weights that were trained before."""
 
@@ -206,7 +208,9 @@ def imagenet_5k() -> Recipe:
     Expect of ResNeXt-50 (32x4d), on the ImageNet-1K validation images, 42.3 % top-1 error among
     5,000 classes and 24.4 % among the first 1,000 (Table 6).
     """
-    return imagenet_100().model_copy(update={"name": "imagenet-5k", "epoch_steps": 5005})
+    return imagenet_100().model_copy(
+        update={"name": "imagenet-5k", "epoch_steps": 5005, "leading": 1000}
+    )
 
 
 def modern() -> Recipe:
