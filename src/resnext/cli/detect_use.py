@@ -133,8 +133,8 @@ def predict(
         from resnext.detection.detecting import load_detector
         from resnext.detection.detecting import predict as predictions
         from resnext.detection.drawing import drawn
+        from resnext.files import write_bytes
         from resnext.runs.planning import resolve_device
-        from resnext.training.checkpoint import write_bytes
 
     with interruptible(lambda: "what was drawn is whole"):
         folder, detector = load_detector(run, resolve_device(device))
@@ -235,7 +235,7 @@ def _percent(value: float | None) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    from resnext.training.checkpoint import write_bytes
+    from resnext.files import write_bytes
 
     if not path.parent.is_dir():
         raise UsageError(f"expected a folder to write into, found none at {path.parent}")

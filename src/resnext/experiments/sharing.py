@@ -29,12 +29,12 @@ from resnext.experiments.study import (
     state,
     test_file,
 )
+from resnext.files import write_bytes
 from resnext.runs import RunFolder, Settings, Stop, evaluate_candidate, train_run
 from resnext.runs.candidates import run_candidate
 from resnext.runs.locking import locked
 from resnext.runs.provenance import machine, source_commit, versions
 from resnext.runs.running import Progress
-from resnext.training.checkpoint import write_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import resnext
 from resnext.experiments.findings import Findings
 from resnext.experiments.study import short
+from resnext.files import write_bytes
 from resnext.report import Report, write_report
 from resnext.runs.provenance import as_typed, machine, source_commit, versions
-from resnext.training.checkpoint import write_bytes
 
 if TYPE_CHECKING:
     from resnext.data import DataSet

@@ -18,6 +18,7 @@ from typing import Self
 from torch import Tensor
 
 from resnext.errors import CheckpointError, ResNextError, ResourceError
+from resnext.files import write_bytes
 from resnext.runs.keeping import Kept, append, begin, lines_of, read_record, reason_of, rewrite
 from resnext.runs.records import (
     FORMAT,
@@ -29,7 +30,7 @@ from resnext.runs.records import (
     best,
 )
 from resnext.spec import Spec
-from resnext.training.checkpoint import WEIGHTS, save_weights, write_bytes
+from resnext.training.checkpoint import WEIGHTS, save_weights
 
 RECORD, METRICS, STEPS = "run.json", "metrics.jsonl", "steps.jsonl"
 BAD_IMAGES, NOT_FINITE = "bad-images.jsonl", "not-finite.json"
