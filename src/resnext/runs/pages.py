@@ -7,7 +7,7 @@ from resnext.complexity import Complexity, complexity
 from resnext.data import profile
 from resnext.errors import UsageError
 from resnext.report import Chart, Column, Line, Part, Report, Table, Value, write_report
-from resnext.report.diagrams import Form, block_drawing
+from resnext.report.diagrams import Form, block_drawing, network_drawing
 from resnext.runs.curve import Curve
 from resnext.runs.folder import RunFolder
 from resnext.runs.provenance import as_typed
@@ -196,8 +196,10 @@ def _network(folder: RunFolder) -> list[Part]:
     spec = folder.spec()
     *_, block = next(iter(spec.blocks()))
     form: Form = "grouped" if block.homogeneous else "split"
+    side = profile(folder.record.profile).resolution
     return [
-        _cost(complexity(spec, profile(folder.record.profile).resolution)),
+        network_drawing(spec, side),
+        _cost(complexity(spec, side)),
         block_drawing(block, form, name="block", title="The first block"),
     ]
 
