@@ -13,9 +13,9 @@ from resnext.errors import DataError
 from resnext.evaluation.protocols import SINGLE, SINGLE_VIEW, Average, Protocol
 from resnext.evaluation.views import Averaged, Score, scorer
 from resnext.metrics import Counts, Tally
+from resnext.training.batches import Batch, Batches
 from resnext.training.distributed import ALONE, World
 from resnext.training.loop import PULSE
-from resnext.training.trainer import Batch, Batches
 
 __all__ = ["SINGLE_VIEW", "Kept", "Part", "Scores", "evaluate"]
 

@@ -28,6 +28,7 @@ from resnext.runs.records import (
     RunRecord,
     StepRecord,
     best,
+    ended_early,
 )
 from resnext.spec import Spec
 from resnext.training.checkpoint import WEIGHTS, save_weights
@@ -90,8 +91,9 @@ class RunFolder(Kept):
         return lines_of(self.path / METRICS, EpochRecord)
 
     def finished(self) -> bool:
-        """Whether all epochs of the recipe are trained and scored."""
-        return len(self.epochs()) >= self.record.recipe.epochs
+        """Whether all epochs of the recipe are trained and scored, or patience is at its end."""
+        epochs, recipe = self.epochs(), self.record.recipe
+        return len(epochs) >= recipe.epochs or ended_early(epochs, recipe.patience)
 
     def bad_images(self) -> list[BadImage]:
         """Those that could not be used, in the order in which they were met.

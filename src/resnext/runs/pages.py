@@ -1,12 +1,13 @@
 """What a page says of one run, or of several beside each other."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from resnext.complexity import Complexity, complexity
 from resnext.data import profile
 from resnext.errors import UsageError
-from resnext.report import Chart, Column, Line, Part, Report, Table, Value, write_report
+from resnext.report import Chart, Column, Line, Part, Photos, Report, Table, Value, write_report
 from resnext.report.diagrams import Form, block_drawing, network_drawing
 from resnext.runs.curve import Curve
 from resnext.runs.folder import RunFolder
@@ -17,13 +18,18 @@ PAGE, BESIDE = "report", "report"
 """The page in a run's folder, and the folder beside it for its other forms."""
 
 
-def write_run_report(folder: RunFolder) -> Path:
+def write_run_report(folder: RunFolder, mistakes: Photos | None = None) -> Path:
     """Write the page of a run into its folder: `report.html`, its other forms into `report/`.
+
+    `mistakes` are pictures from `worst_mistakes`.
 
     Raises:
         ResourceError: it cannot be written.
     """
-    page, *_ = write_report(run_report([folder]), folder.path, beside=folder.path / BESIDE)
+    report = run_report([folder])
+    if mistakes is not None:
+        report = replace(report, parts=(*report.parts, mistakes))
+    page, *_ = write_report(report, folder.path, beside=folder.path / BESIDE)
     return page
 
 

@@ -1,14 +1,19 @@
 """What a run writes down: plain values that are read back strictly."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resnext.data.making import Used
 from resnext.training.recipe import Recipe
 from resnext.training.speed import Compilation, Precision
+
+if TYPE_CHECKING:
+    from resnext.evaluation.scores import Scores
+    from resnext.training.loop import Epoch
 
 OnNan = Literal["stop", "skip"]
 """What follows a step whose gradient is not finite: the end, or the next step."""
@@ -85,6 +90,25 @@ class EpochRecord(_Record):
     skipped: int = 0
     """Updates of the run so far that were left out, their gradient not being finite."""
 
+    @classmethod
+    def of(cls, trained: "Epoch", scores: "Scores", *, skipped: int) -> Self:
+        """Of an epoch that was trained and scored."""
+        leading = scores.leading
+        return cls(
+            epoch=trained.epoch,
+            learning_rate=trained.learning_rate,
+            train_loss=finite(trained.counts.loss),
+            train_error=trained.counts.top1_error,
+            validation_loss=finite(scores.counts.loss),
+            validation_error=scores.counts.top1_error,
+            validation_top5_error=scores.counts.top5_error,
+            leading_error=None if leading is None else finite(leading.top1_error),
+            seconds=trained.seconds,
+            images_per_second=trained.images_per_second,
+            data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
+            skipped=skipped,
+        )
+
 
 class StepRecord(_Record):
     """One line of `steps.jsonl`, every so many updates: figures of the epoch so far."""
@@ -119,6 +143,11 @@ class BadImage(_Record):
     replacement: str
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else None
+
+
 def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
     """The epoch of the lowest validation error; of several, the last, whose rate was the lowest.
 
@@ -126,6 +155,14 @@ def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
     flatters; a run therefore records both this and its last epoch.
     """
     return min(reversed(epochs), key=lambda epoch: epoch.validation_error)
+
+
+def ended_early(epochs: Sequence[EpochRecord], patience: int | None) -> bool:
+    """Whether so many epochs have passed since the lowest validation error so far was reached."""
+    if patience is None or not epochs:
+        return False
+    first = min(epochs, key=lambda epoch: (epoch.validation_error, epoch.epoch))
+    return epochs[-1].epoch - first.epoch >= patience
 
 
 def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:

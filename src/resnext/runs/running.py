@@ -1,6 +1,5 @@
 """Training with a run folder: the loop, the evaluation and the folder put together."""
 
-import math
 import threading
 import time
 from collections import deque
@@ -23,9 +22,10 @@ from resnext.runs.fitting import enough_memory
 from resnext.runs.folder import NOT_FINITE, RunFolder
 from resnext.runs.planning import Plan
 from resnext.runs.pretrained import load_pretrained
-from resnext.runs.records import BadImage, EpochRecord, NotFinite, StepRecord
+from resnext.runs.records import BadImage, EpochRecord, NotFinite, StepRecord, ended_early, finite
 from resnext.runs.signals import Stop
 from resnext.training.checkpoint import Checkpoint
+from resnext.training.class_weights import class_weights
 from resnext.training.distributed import ALONE, World
 from resnext.training.loop import Epoch, Step, fit
 from resnext.training.state import Position, State
@@ -94,7 +94,7 @@ class _Run:
         self._head_taken: bool | None = None
         begun = world.from_first(folder.checkpoints)
         if plan.initial is not None and not begun:
-            self._head_taken = load_pretrained(model, plan.initial)
+            self._head_taken = load_pretrained(model, plan.initial, new_head=plan.new_head)
         self.trainer = Trainer(
             model,
             plan.recipe,
@@ -103,6 +103,9 @@ class _Run:
             world=world,
             speed=plan.speed,
             skip_bad=plan.on_nan == "skip",
+            class_weights=class_weights(
+                plan.recipe, plan.data.train.labels, len(plan.data.classes)
+            ),
         )
         self._epochs = EpochBatches(len(plan.data.train), plan.recipe)
         self._seconds = self._waited = 0.0  # of the running epoch, up to the last save
@@ -123,7 +126,7 @@ class _Run:
             yield Notice(text=f"{problem}; continuing from the checkpoint before")
         if checkpoint is None:
             if self._head_taken is not None:
-                head = "taken over, having as many classes" if self._head_taken else "new"
+                head = "taken over" if self._head_taken else "new"
                 yield Notice(text=f"begins with {self.plan.initial}; classifier {head}")
             if self.world.first:
                 self.folder.rewind(epochs=0, updates=0, bad_images=0)
@@ -143,9 +146,11 @@ class _Run:
         )
 
     def trained(self) -> Iterator[Progress]:
-        """From here to the end of the recipe."""
-        recorded = len(self.world.from_first(self.folder.epochs))
-        if self._at_end() and recorded >= self.trainer.position.epoch:
+        """From here to the end of the recipe, or of patience."""
+        recorded = self.world.from_first(self.folder.epochs)
+        if ended_early(recorded, self.plan.recipe.patience):
+            return
+        if self._at_end() and len(recorded) >= self.trainer.position.epoch:
             self.trainer.next_epoch()
             self._begin_epoch()
         try:
@@ -155,8 +160,13 @@ class _Run:
                 if isinstance(progress, Step):
                     yield progress
                     yield from self._after(progress)
-                else:
-                    yield from self._end_epoch(progress)
+                    continue
+                yield from self._end_epoch(progress)
+                recorded = self.world.from_first(self.folder.epochs)
+                if ended_early(recorded, self.plan.recipe.patience):
+                    patience = self.plan.recipe.patience
+                    yield Notice(text=f"ended early: no lower error in {patience} epochs")
+                    return
         except DataError:
             self._bad_images.log_last(self.trainer.position.epoch)
             raise
@@ -166,7 +176,7 @@ class _Run:
         self._save(epoch)
         model = self.trainer.evaluated()
         scores = yield from self._validate(model)
-        record = _epoch_record(epoch, scores, skipped=self.trainer.bad_steps()[0])
+        record = EpochRecord.of(epoch, scores, skipped=self.trainer.bad_steps()[0])
         self.world.from_first(lambda: self.folder.keep(model.state_dict(), record))
         self._begin_epoch()
         yield record
@@ -267,7 +277,7 @@ class _Run:
             step=step.step,
             updates=self.trainer.position.updates,
             learning_rate=step.learning_rate,
-            loss=_finite(counts.loss),
+            loss=finite(counts.loss),
             error=counts.top1_error,
             top5_error=counts.top5_error,
             seconds=step.seconds,
@@ -378,24 +388,3 @@ def _state_of(checkpoint: Checkpoint) -> State:
         raise CheckpointError(
             f"expected the state of a training, found one without {error}"
         ) from error
-
-
-def _epoch_record(trained: Epoch, scores: Scores, *, skipped: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=trained.epoch,
-        learning_rate=trained.learning_rate,
-        train_loss=_finite(trained.counts.loss),
-        train_error=trained.counts.top1_error,
-        validation_loss=_finite(scores.counts.loss),
-        validation_error=scores.counts.top1_error,
-        validation_top5_error=scores.counts.top5_error,
-        leading_error=None if scores.leading is None else _finite(scores.leading.top1_error),
-        seconds=trained.seconds,
-        images_per_second=trained.images_per_second,
-        data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
-        skipped=skipped,
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -75,6 +75,10 @@ PAPER = {"momentum": 0.9, "nesterov": True, "learning_rate": 0.1, "decay": "step
     "head_rate": 1.0,
     "warmup_epochs": 0.0,
     "leading": None,
+    "stage_rate": 1.0,
+    "frozen": "none",
+    "class_weights": "none",
+    "patience": None,
     "pretrained": False,
 }
 CIFAR = PAPER | {"epochs": 300, "batch_size": 128, "bn_batch": 128 // 8, "weight_decay": 5e-4}
