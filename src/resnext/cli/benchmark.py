@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnext.cli.benchmark_kernels import benchmark_kernels
+from resnext.cli.measured import append, facts
 from resnext.cli.options import AsJson, SaveRows
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 benchmark_app = typer.Typer(
     help="Measure on this machine, ours beside the peers.", no_args_is_help=True
 )
+benchmark_app.command("kernels")(benchmark_kernels)
 
 
 @benchmark_app.command("input")
@@ -44,17 +46,17 @@ def benchmark_input(
             _print(row, first=len(rows) == 1 or rows[-2].group != row.group)
     from resnext.data import native
 
-    facts = _facts() | {
+    known = facts() | {
         "native": native.describe().split(", ")[-1],
         "images": len(source),
         "side": side,
         "per_slice": images,
     }
-    records = [facts | asdict(row) for row in rows]
+    records = [known | asdict(row) for row in rows]
     if as_json:
         print(json.dumps(records, indent=2))
     if save is not None:
-        _append(save, records)
+        append(save, records)
 
 
 @benchmark_app.command("training")
@@ -115,7 +117,7 @@ def benchmark_training(
             _print_ready(found)
     if not as_json:
         _print_steps(rows)
-    facts = _facts() | {
+    known = facts() | {
         "network": resnext.name(setting.network),
         "batch": batch,
         "resolution": resolution,
@@ -123,11 +125,11 @@ def benchmark_training(
         "precision": precision,
         "threads": setting.threads,
     }
-    records = [facts | asdict(row) for row in rows]
+    records = [known | asdict(row) for row in rows]
     if as_json:
         print(json.dumps(records, indent=2))
     if save is not None:
-        _append(save, records)
+        append(save, records)
 
 
 @benchmark_app.command("evaluation")
@@ -146,14 +148,14 @@ def benchmark_evaluation(
     from resnext.benchmark.evaluation import benchmark_evaluation as measure
 
     rows = measure(network, side=side, batch_size=batch_size, slices=slices, device=device)
-    records = [_facts() | {"device": device} | asdict(row) for row in rows]
+    records = [facts() | {"device": device} | asdict(row) for row in rows]
     if as_json:
         print(json.dumps(records, indent=2))
     else:
         for number, row in enumerate(rows):
             _print(row, first=not number)
     if save is not None:
-        _append(save, records)
+        append(save, records)
 
 
 @benchmark_app.command("detection")
@@ -172,7 +174,7 @@ def benchmark_detection(
     from resnext.benchmark.detection import benchmark_detection as measure
 
     rows = measure(network, height=height, width=width, slices=slices, threads=threads)
-    records = [_facts() | asdict(row) for row in rows]
+    records = [facts() | asdict(row) for row in rows]
     if as_json:
         print(json.dumps(records, indent=2))
     else:
@@ -180,7 +182,7 @@ def benchmark_detection(
             seconds = f"{1 / row.images_per_second:.3g} s"
             print(f"  {row.method:<44} {seconds:>10} {row.ratio:>6.2f}   {row.group}")
     if save is not None:
-        _append(save, records)
+        append(save, records)
 
 
 def _one_of(text: str, known: Sequence[str], what: str) -> Any:
@@ -217,21 +219,3 @@ def _print(row: "Row", *, first: bool) -> None:
         print(f"\n{row.group:<46} {unit:>17} {'ratio':>6}")
     rate, ratio = f"{row.images_per_second:.0f}", f"{row.ratio:.2f}"
     print(f"  {row.method:<44} {rate:>17} {ratio:>6}", flush=True)
-
-
-def _append(path: Path, records: list[dict[str, Any]]) -> None:
-    from resnext.errors import ResourceError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in records)
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _facts() -> dict[str, Any]:
-    """Machine, versions and commit, as every result needs them."""
-    from resnext.runs.provenance import machine, source_commit, versions
-
-    return {"machine": machine(), "commit": source_commit(), "versions": versions()}
