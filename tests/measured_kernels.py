@@ -9,7 +9,7 @@ CEILING = Ceiling(bandwidth=1e9, rate=1e12, basis="made up")
 CONV = Conv3x3(count=2, group_width=8, channels=64, height=5, width=5, stride=1, images=2)
 
 
-def rows(tune=False):
+def rows(*, tune=False):
     setting = Setting(device=torch.device("cpu"), precision="fp32", repeats=3, tune=tune)
     return list(benchmark_kernels([CONV], CEILING, setting))
 
@@ -19,7 +19,7 @@ def rows_of_a_wrong_kernel():
     from resnext.kernels import launching
 
     right = launching.packed
-    launching.packed = lambda weight, dtype, *, transposed=False: right(weight, dtype)
+    launching.packed = lambda weight, dtype, **_: right(weight, dtype)
     try:
         return rows()
     finally:

@@ -148,5 +148,5 @@ def test_launches_that_are_tried_fit_the_shape(direction, group_width, side):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is said without a GPU")
 def test_without_a_gpu_it_is_said_what_can_be_had():
-    with pytest.raises(ResourceError, match="expected a CUDA GPU .*, found none; --dry-run prints"):
+    with pytest.raises(ResourceError, match="found none; --dry-run prints"):
         require_gpu()
