@@ -54,15 +54,29 @@ def test_json(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--modes", "eager,fast"], "mode out of eager, channels-last, compiled, found 'fast'"),
+        (
+            ["--modes", "eager,fast"],
+            "mode out of eager, channels-last, compiled, cuda-graphs, found 'fast'",
+        ),
         (["--precision", "fp8"], "expected precision out of fp32, bf16, found 'fp8'"),
+        (["--backends", "cudnn"], "backend out of framework, merged, triton, auto, found 'cudnn'"),
+        (["--profile", "--device", "cuda:9"], "device 'cuda:9' on this machine"),
         (["--batch", "4", "--parts", "8"], "expected parts of 1 to 4 images, found 8"),
     ],
 )
 def test_wrong_words(capsys, words, expected):
     status, _, err = outcome(capsys, *words)
-    assert status == 2
+    assert status == (5 if "cuda:9" in words else 2)
     assert expected in err
+
+
+def test_where_a_step_s_time_goes(capsys, tmp_path):
+    file = tmp_path / "profile.jsonl"
+    status, out, err = outcome(capsys, *TINY, "--batch", 16, "--profile", "--save", file)
+    assert (status, err) == (0, "")
+    assert "aten::convolution_backward" in out
+    assert "none of them a fallback without a fast kernel" in out
+    assert {json.loads(line)["level"] for line in file.read_text().splitlines()} == {"operation", "kernel"}
 
 
 def of_kernels(capsys, *words):

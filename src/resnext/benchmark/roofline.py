@@ -4,15 +4,15 @@ Every operand is read or written once, kernels do not overlap, and a kernel take
 bytes at the device's bandwidth and its sums at the device's rate.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 
-from resnext.complexity import complexity
+from resnext.complexity import Layer, complexity
 from resnext.kernels.choices import DIRECTIONS, Shape
-from resnext.spec import Spec
+from resnext.spec import Block, Spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,3 +151,77 @@ def gpu_seconds(call: Callable[[], object]) -> float:
     end.record()
     end.synchronize()
     return float(begin.elapsed_time(end)) / 1000
+
+
+def step_floor(
+    spec: Spec, batch: int, resolution: int, ceiling: Ceiling, element: int = 2
+) -> float | None:
+    """Seconds of a training step by SGD if every convolution is a kernel of its own.
+
+    Around them each normalisation takes one pass for its statistics and one with its ReLU; its
+    gradient two passes. That is what `torch.compile` makes. Of convolution outputs and activations
+    both are kept, as autograd does. None for networks that are not of bottlenecks behind one
+    convolution and a pool.
+
+    Args:
+        spec: the network.
+        batch: images.
+        resolution: their side in pixels.
+        ceiling: of the device.
+        element: bytes of an activation.
+    """
+    if spec.preactivation or not spec.stem.pool or len(spec.stem.convs) > 1:
+        return None
+    layers = {layer.name: layer for layer in complexity(spec, resolution).layers}
+    if "layer1.0.conv3" not in layers or "layer1.0.conv4" in layers:
+        return None
+    kernels = [*_stem(spec, resolution, layers)]
+    size = layers["conv1"].height // 2
+    for stage, index, block in spec.blocks():
+        kernels += _block(f"layer{stage + 1}.{index}", block, size, layers)
+        size = -(-size // block.stride)
+    head = spec.out_channels * size**2
+    kernels += [(head, layers["fc"].multiply_adds), (head, 2 * layers["fc"].multiply_adds)]
+    weights = sum(layer.parameters for layer in layers.values())
+    seconds = ceiling.seconds(weights * _OPTIMIZER_BYTES, 0)
+    return seconds + sum(
+        ceiling.seconds(passes * element * batch, adds * batch) for passes, adds in kernels
+    )
+
+
+_OPTIMIZER_BYTES = 38
+"""Of a weight: read in half and full precision, gradient, momentum, all written once or twice."""
+
+_Kernel = tuple[float, int]
+"""Numbers read and written, and multiply-adds, of one image."""
+
+
+def _map(layer: Layer) -> int:
+    return layer.channels * layer.height * layer.width
+
+
+def _stem(spec: Spec, resolution: int, layers: Mapping[str, Layer]) -> Iterator[_Kernel]:
+    image, y = spec.in_channels * resolution**2, _map(layers["conv1"])
+    pooled = 1.5 * y / 4  # with an index of a byte, half a number
+    adds = layers["conv1"].multiply_adds
+    yield from ((image + y, adds), (y, 0), (2 * y, 0), (y + pooled, 0))
+    yield from ((pooled + 2 * y, 0), (pooled + 3 * y, 0), (y + image, adds))
+
+
+def _block(prefix: str, block: Block, size: int, layers: Mapping[str, Layer]) -> Iterator[_Kernel]:
+    one, two, three = (layers[f"{prefix}.conv{number}"] for number in (1, 2, 3))
+    x, y1, y2, y3 = block.in_channels * size**2, _map(one), _map(two), _map(three)
+    projection = layers.get(f"{prefix}.downsample.0")
+    ys, xs = (
+        (_map(projection), _map(projection) // block.out_channels * block.in_channels)
+        if (projection)
+        else (0, 0)
+    )
+    for read, written, conv in ((x, y1, one), (y1, y2, two), (y2, y3, three)):
+        yield from ((read + written, conv.multiply_adds),) * 3  # forward and both gradients
+    for y in (y1, y2):
+        yield from ((y, 0), (2 * y, 0), (3 * y, 0), (4 * y, 0))
+    yield from ((y3, 0), (3.5 * y3, 0), (4.5 * y3 + ys, 0), (3 * y3 + 2 * ys, 0))
+    if projection is not None:
+        adds = projection.multiply_adds
+        yield from ((xs + ys, adds), (ys, 0), (ys + x, adds), (ys + xs, adds))
