@@ -1,11 +1,25 @@
 """Kernels of our own, beside the framework's; a leaf: torch and triton, nothing of ours."""
 
+from resnext.kernels.choices import BACKENDS, Backend, backend_for
 from resnext.kernels.grouped_conv import (
-    BACKENDS,
-    Backend,
     KernelFallbackWarning,
     grouped_conv2d,
+    kept_backend,
+    runs_on,
+    say_once,
     unsupported,
+    unsupported_weight,
 )
 
-__all__ = ["BACKENDS", "Backend", "KernelFallbackWarning", "grouped_conv2d", "unsupported"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "KernelFallbackWarning",
+    "backend_for",
+    "grouped_conv2d",
+    "kept_backend",
+    "runs_on",
+    "say_once",
+    "unsupported",
+    "unsupported_weight",
+]

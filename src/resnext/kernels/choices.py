@@ -13,6 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
+Backend = Literal["framework", "merged", "triton", "auto"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 Direction = Literal["forward", "input-gradient", "weight-gradient"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 Path_ = Literal["framework", "merged", "triton"]
@@ -121,6 +125,17 @@ def measured(device: str) -> Mapping[str, Choice]:
         row["shape"]: Choice(path=row["path"], launch=Launch(**row["launch"]))
         for row in found["rows"]
     }
+
+
+def backend_for(asked: Backend | None, device: torch.device) -> Backend:
+    """What computes where nothing, or `auto`, is asked for: the framework, unless it was measured.
+
+    Only a GPU of a kind that stands in the table has a choice to make.
+    """
+    if asked not in (None, "auto"):
+        return asked
+    known = device.type == "cuda" and measured(torch.cuda.get_device_name(device))
+    return "auto" if known else "framework"
 
 
 def choose(shape: Shape, device: str) -> Choice:

@@ -6,9 +6,10 @@ memory; weights are C x G x 3 x 3 in any floating type and layout. Under autocas
 weights are not: kernels cast them when they pack them, and their gradient is never rounded.
 """
 
+import os
 import warnings
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from resnext.kernels.choices import (
     GROUP_WIDTHS,
+    Backend,
     Choice,
     Direction,
     Shape,
@@ -23,11 +25,11 @@ from resnext.kernels.choices import (
 )
 from resnext.kernels.merged import merge, merged_conv2d, merged_width, unmerge
 
-Backend = Literal["framework", "merged", "triton", "auto"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 _CAST_ON = ("cpu", "cuda")
 _TRITON = find_spec("triton") is not None
+_INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
+"""As triton decides it when it is imported, which takes a while and is not needed for most runs."""
 _SAID: set[str] = set()
 
 
@@ -55,30 +57,37 @@ def grouped_conv2d(
         return _framework(x, weight, stride)
     why = unsupported(x, weight, stride)
     if why is not None:
-        if backend == "triton":
-            _say_once(why)
+        if backend == "triton" and not torch.compiler.is_compiling():
+            say_once(why)
         return _framework(x, weight, stride)
     return torch.ops.resnext.grouped_conv(x, weight, stride, backend)
 
 
 def unsupported(x: Tensor, weight: Tensor, stride: int) -> str | None:
     """Why no kernel takes this; None where one does."""
-    width, dtype = weight.shape[1], _autocast_dtype(x)
-    if not _square(x, weight, stride):
-        kernel = "x".join(str(size) for size in weight.shape[2:])
-        return (
-            f"a {kernel} convolution from {x.shape[1]} to {len(weight)} channels, stride {stride}"
-        )
-    if width not in GROUP_WIDTHS or x.shape[1] % max(32, width):
-        return f"{width} channels per group of {x.shape[1]}"
+    why = unsupported_weight(weight, x.shape[1], stride)
+    if why is not None:
+        return why
+    dtype = _autocast_dtype(x)
     if dtype not in _DTYPES:
         return f"maps of {dtype}"
     if not _TRITON:
         return "a machine without triton"
-    if not _runs_on(x.device.type):
+    if not runs_on(x.device.type):
         return f"maps on {x.device.type}"
     if x.numel() >= 2**31:
         return f"a map of {x.numel()} values"
+    return None
+
+
+def unsupported_weight(weight: Tensor, channels: int, stride: int) -> str | None:
+    """Why no kernel takes such a convolution, whatever the map is; None where one does."""
+    outputs, width, *kernel = weight.shape
+    if kernel != [3, 3] or outputs != channels or stride not in (1, 2):
+        size = "x".join(str(side) for side in kernel)
+        return f"a {size} convolution from {channels} to {outputs} channels, stride {stride}"
+    if width not in GROUP_WIDTHS or channels % max(32, width):
+        return f"{width} channels per group of {channels}"
     return None
 
 
@@ -86,17 +95,18 @@ def _square(x: Tensor, weight: Tensor, stride: int) -> bool:
     return weight.shape[2:] == (3, 3) and len(weight) == x.shape[1] and stride in (1, 2)
 
 
-def _runs_on(device: str) -> bool:
+def runs_on(device: str) -> bool:
     """Kernels run on GPUs, and on processors where triton interprets them."""
-    if device != "cpu" or not _TRITON:
-        return _TRITON and device == "cuda"
-    from resnext.kernels.launching import INTERPRETED
-
-    return INTERPRETED
+    return _TRITON and (device == "cuda" or (device == "cpu" and _INTERPRETED))
 
 
-def _say_once(why: str) -> None:
-    """Also while a compiler traces, which is told that nothing happens here."""
+def kept_backend(backend: Backend, device: torch.device) -> Backend | None:
+    """What a run was begun with, where this device has it; else None, to choose anew."""
+    return backend if backend in ("framework", "merged") or runs_on(device.type) else None
+
+
+def say_once(why: str) -> None:
+    """Warn that the framework computes what no kernel takes, the first time of each kind."""
     if why in _SAID:
         return
     _SAID.add(why)
@@ -105,10 +115,6 @@ def _say_once(why: str) -> None:
         KernelFallbackWarning,
         stacklevel=4,
     )
-
-
-for _function in (_runs_on, _say_once):  # constants of the graph to a compiler that traces it
-    torch.compiler.assume_constant_result(_function)  # type: ignore[no-untyped-call]
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype:
@@ -144,7 +150,7 @@ def _choice(
     )
     name = torch.cuda.get_device_name(x.device) if x.is_cuda else x.device.type
     found = choose(shape, name)
-    if x.dtype not in _DTYPES or not _runs_on(x.device.type):
+    if x.dtype not in _DTYPES or not runs_on(x.device.type):
         return Choice(path="framework", launch=found.launch)
     if path == "auto":
         return found

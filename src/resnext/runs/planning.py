@@ -17,6 +17,7 @@ from resnext.data import DataSet, Profile, open_data
 from resnext.data.loader import BAD_LIMIT
 from resnext.data.making import Used, engine_for
 from resnext.errors import DataError, ResourceError, UsageError
+from resnext.kernels import backend_for, kept_backend
 from resnext.runs.beginning import beginning
 from resnext.runs.choosing import chosen_profile, chosen_recipe, new_head, usual_network
 from resnext.runs.fitting import fitting_speed
@@ -100,6 +101,7 @@ class Plan:
             compilation=self.speed.compilation,
             micro_batch=self.speed.micro_batch,
             sync_bn=self.speed.sync_bn,
+            backend=self.speed.backend or "framework",
             on_nan=self.on_nan,
             initial_weights=str(self.initial) if self.initial else None,
             versions=versions(),
@@ -159,6 +161,7 @@ def plan(
         raise UsageError(f"expected a limit of bad images from 0 to 1, found {bad_limit}")
     check_workers(workers)
     where = resolve_device(device, world.local_rank)
+    speed = replace(speed, backend=backend_for(speed.backend, where))
     check_speed(speed, where, world)
     named = resnext.spec(network) if network is not None else None
     opened = data if isinstance(data, DataSet) else open_data(str(data))
@@ -232,6 +235,7 @@ def plan_again(
             sync_bn=record.sync_bn,
             compilation=speed.compilation or record.compilation,
             micro_batch=speed.micro_batch or record.micro_batch,
+            backend=speed.backend or kept_backend(record.backend, resolve_device(device)),
         ),
         on_nan=on_nan or record.on_nan,
         nan_limit=nan_limit,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resnext.data.making import Used
+from resnext.kernels import Backend
 from resnext.training.recipe import Recipe
 from resnext.training.speed import Compilation, Precision
 
@@ -60,6 +61,8 @@ class RunRecord(_Record):
     micro_batch: int | None = None
     """Images that go through the network at once; None where it is the whole share of a batch."""
     sync_bn: bool = False
+    backend: Backend = "framework"
+    """Of the grouped convolutions; others round sums differently."""
     on_nan: OnNan = "stop"
     initial_weights: str | None = None
     """The file that training began from, and its SHA-256; None for random weights."""
@@ -168,8 +171,9 @@ def ended_early(epochs: Sequence[EpochRecord], patience: int | None) -> bool:
 def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:
     """What makes two runs different ones: `field theirs instead of ours`.
 
-    The machine does not: its device, threads, processes and workers may change between two parts
-    of a run, at the price of other rounding. Nor does the place of images that are the same.
+    The machine does not: its device, threads, processes, workers and backend may change between
+    two parts of a run, at the price of other rounding. Nor does the place of images that are the
+    same.
     """
     mine, other = (_deciding(record) for record in (ours, theirs))
     for field in mine:

@@ -90,7 +90,13 @@ class _Run:
         self.plan, self.folder, self.world, self.stop = plan, folder, world, stop
         self._save_seconds = save_seconds
         # Always the grouped form: it is the fastest one, and what checkpoints hold.
-        model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
+        model = build(
+            plan.spec,
+            form="grouped",
+            backend=plan.speed.backend or "framework",
+            seed=plan.seed,
+            device=plan.device,
+        )
         self._head_taken: bool | None = None
         begun = world.from_first(folder.checkpoints)
         if plan.initial is not None and not begun:

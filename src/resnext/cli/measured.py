@@ -1,0 +1,45 @@
+"""What every measurement is written down with, and where to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def append(path: Path, records: list[dict[str, Any]]) -> None:
+    """Add lines of JSON to a file, which is made if it is not there.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    from resnext.errors import ResourceError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in records)
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def facts() -> dict[str, Any]:
+    """Machine, versions and commit, as every result needs them."""
+    from resnext.runs.provenance import machine, source_commit, versions
+
+    return {"machine": machine(), "commit": source_commit(), "versions": versions()}
+
+
+def gpu_facts() -> dict[str, Any]:
+    """The GPU and what drives it, for results that were measured on one."""
+    from importlib.metadata import version
+
+    import torch
+
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return {
+        "gpu": found.name,
+        "gpu_memory": found.total_memory,
+        "multiprocessors": found.multi_processor_count,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "triton": version("triton"),
+    }

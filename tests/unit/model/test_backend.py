@@ -1,0 +1,97 @@
+"""What computes the grouped convolutions changes neither the network nor its state."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import networks
+import resnext
+from resnext.errors import SpecError
+from resnext.kernels import KernelFallbackWarning, grouped_conv
+from resnext.model.backend import GroupedConv2d, use_backend
+
+SMALL = "ResNeXt-11 (8x4d, CIFAR)"
+
+
+def grouped(model):
+    return [module for module in model.modules() if isinstance(module, GroupedConv2d)]
+
+
+def test_the_framework_s_network_is_made_of_the_framework_s_modules():
+    model = resnext.build(SMALL, seed=0)
+    assert model.backend == "framework"
+    assert not grouped(model)
+
+
+@pytest.mark.parametrize("backend", ["merged", "triton", "auto"])
+def test_every_grouped_convolution_is_named_and_the_state_is_the_same(backend):
+    model, plain = resnext.build(SMALL, seed=0, backend=backend), resnext.build(SMALL, seed=0)
+    assert len(grouped(model)) == sum(
+        isinstance(module, nn.Conv2d) and module.groups > 1 for module in plain.modules()
+    )
+    assert f"backend='{backend}'" in str(model)
+    state, other = model.state_dict(), plain.state_dict()
+    assert list(state) == list(other)
+    assert all(state[key].equal(other[key]) for key in state)
+
+
+def test_merged_groups_learn_the_same():
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 16, 16, dtype=torch.float64)
+    found = []
+    for backend in ("framework", "merged"):
+        model = resnext.build(SMALL, seed=0, backend=backend, dtype=torch.float64).train()
+        loss = model(images).square().sum()
+        loss.backward()
+        gradients = [p.grad.flatten() for p in model.parameters()]
+        found.append(torch.cat([loss.detach()[None], *gradients]))
+    # of sums in another order: measured 2e-14 of the largest value
+    torch.testing.assert_close(*found, rtol=0, atol=2e-13 * float(found[0].abs().max()))
+
+
+@pytest.mark.parametrize("form", ["concat", "split"])
+def test_forms_without_groups_have_nothing_to_name(form):
+    model = resnext.build("ResNeXt-11 (4x4d, CIFAR)", form=form, backend="merged")
+    assert not grouped(model)
+
+
+def test_conversion_keeps_the_backend():
+    model = resnext.build(SMALL, seed=0, backend="merged")
+    back = resnext.convert(resnext.convert(model, "split"), "grouped")
+    assert back.backend == "merged"
+    assert len(grouped(back)) == len(grouped(model))
+
+
+def test_a_copy_and_a_network_without_values_keep_it():
+    assert grouped(copy.deepcopy(resnext.build(SMALL, backend="merged")))
+    assert grouped(resnext.build(SMALL, backend="merged", device="meta"))
+
+
+def test_there_is_no_other_backend():
+    with pytest.raises(SpecError, match="framework, merged, triton, auto, found 'cudnn'"):
+        resnext.build(SMALL, backend="cudnn")
+
+
+def test_a_network_says_at_once_what_no_kernel_will_take(monkeypatch):
+    monkeypatch.setattr(grouped_conv, "_SAID", set())
+    with pytest.warns(KernelFallbackWarning, match="found 24 channels per group of 96"):
+        resnext.build(resnext.compose((1,), "4x24d"), backend="triton", device="meta")
+
+
+def test_parts_of_other_networks_can_be_named_too():
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=2, bias=False), nn.Conv2d(8, 8, 1))
+    weight = model[0].weight
+    use_backend(model, "merged")
+    assert model[0].weight is weight
+    assert type(model[1]) is nn.Conv2d
+
+
+def test_kernels_learn_what_the_framework_does(interpret):
+    """Three steps of a small network, kernels interpreted, beside the framework's."""
+    ours, theirs = interpret(networks.losses, "triton"), interpret(networks.losses, "framework")
+    assert len(ours) == 3
+    assert ours[2] < ours[0]
+    # float32 sums in another order: measured 1.2e-7
+    torch.testing.assert_close(ours, theirs, rtol=1.2e-6, atol=0)
