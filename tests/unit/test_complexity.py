@@ -5,6 +5,7 @@ import pytest
 
 from resnext import CATALOG, complexity, compose, solve, spec, table2
 from resnext.budget import replace_template
+from resnext.complexity import hold
 from resnext.errors import SpecError
 from resnext.spec import Paths
 from resnext.template import Template

@@ -20,6 +20,7 @@ from resnext.cli.describe import describe
 from resnext.cli.detect import detect_app
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
+from resnext.cli.explore import explore
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.recipes import recipes
 from resnext.cli.report import report
@@ -52,7 +53,18 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for _command in (describe, solve, recipes, train, evaluate, reproduce, report, compare, doctor):
+for _command in (
+    describe,
+    solve,
+    explore,
+    recipes,
+    train,
+    evaluate,
+    reproduce,
+    report,
+    compare,
+    doctor,
+):
     app.command()(_command)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     launch

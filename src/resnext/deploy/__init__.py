@@ -1,0 +1,1 @@
+"""From weights to use: pages that explore networks."""
