@@ -36,7 +36,7 @@ from resnext.report.diagrams import network_drawing
 from resnext.report.layers import template_text
 from resnext.spec import Spec
 
-AXES = {
+_AXES = {
     "names": ("depth", "template", "shortcut", "classes"),
     "block": ("depth", "template", "shortcut"),
     "neighbours": ("depth", "template"),
@@ -45,7 +45,15 @@ AXES = {
     "network": ("depth", "resolution", "classes"),
     "memory": ("depth", "template", "shortcut", "resolution", "classes"),
 }
-"""What each part depends on. In drawings of networks stand ``{0}``, ``{1}`` for templates."""
+_WIDE_AXES = {  # whose template makes the channels too
+    "classifier": ("depth", "template", "classes"),
+    "network": ("depth", "template", "resolution", "classes"),
+}
+
+
+def axes_of(kind: Kind) -> dict[str, tuple[str, ...]]:
+    """What each part depends on. In drawings of networks stand ``{0}``, ``{1}`` for templates."""
+    return {**_AXES, **_WIDE_AXES} if kind.family == "wide" else _AXES
 
 
 class _Pool:
@@ -69,13 +77,14 @@ def tables(kinds: Iterable[Kind]) -> dict[str, Any]:
     Memory is stored as numbers, not as places.
     """
     pool = _Pool()
-    found = [_kind(kind, pool) for kind in kinds]
-    return {"axes": AXES, "batch": BATCH, "pool": pool.values, "kinds": found}
+    found = [{"axes": axes_of(kind), **_kind(kind, pool)} for kind in kinds]
+    return {"batch": BATCH, "pool": pool.values, "kinds": found}
 
 
 def _kind(kind: Kind, pool: _Pool) -> dict[str, list[Any]]:
+    axes = axes_of(kind)
     found = {
-        part: [pool.place(make(setting)) for setting in _along(kind, AXES[part])]
+        part: [pool.place(make(setting)) for setting in _along(kind, axes[part])]
         for part, make in _PARTS.items()
     }
     stages, memory = [], []
@@ -134,7 +143,7 @@ def _costs(kind: Kind) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
     stages: dict[tuple[Spec, int, int, int], _Stage] = {}
     classifiers: dict[tuple[int, int], Layer] = {}
     spec, words = None, []
-    for setting in _along(kind, AXES["stages"]):
+    for setting in _along(kind, _AXES["stages"]):
         if spec is None or setting.resolution == kind.resolutions[0]:
             spec = setting.spec
             cut, words = _cut(spec), stage_words(spec)

@@ -32,6 +32,7 @@ async function copy(element) {
   }
 }
 
+problem("");
 const theme = one("#theme");
 theme.hidden = false;
 theme.onclick = () => {

@@ -22,7 +22,8 @@ class Tables {
 
   at(part, setting) {
     const kind = kindOf(setting);
-    const place = this.axes[part].reduce((before, axis) => {
+    const table = this.kinds[given.kinds.indexOf(kind)];
+    const place = table.axes[part].reduce((before, axis) => {
       const values = axis === "template" ? kind.templates : kind[`${axis}s`] || kind[axis];
       const index = axis === "template"
         ? values.findIndex(([c, d]) => c === setting.cardinality && d === setting.width)
@@ -30,7 +31,7 @@ class Tables {
       if (index < 0) throw new Error(`expected a setting of this file, found ${axis} ${setting[axis]}`);
       return before * values.length + index;
     }, 0);
-    return this.kinds[given.kinds.indexOf(kind)][part][place];
+    return table[part][place];
   }
 
   get(part, setting) {
