@@ -22,6 +22,7 @@ from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
 from resnext.cli.explore import explore
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
+from resnext.cli.predict import predict
 from resnext.cli.recipes import recipes
 from resnext.cli.report import report
 from resnext.cli.reproduce import reproduce
@@ -60,6 +61,7 @@ for _command in (
     recipes,
     train,
     evaluate,
+    predict,
     reproduce,
     report,
     compare,

@@ -15,3 +15,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SaveRows = Annotated[
     Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
 ]
+OneWeights = Annotated[
+    Path | None, typer.Option("--weights", help="File of weights, for a network by name.")
+]
+ClassNames = Annotated[
+    Path | None, typer.Option(help="Names of the network's outputs, one per line in their order.")
+]
+EngineOption = Annotated[
+    str, typer.Option(help="What runs the network: auto, torch; see resnext benchmark inference.")
+]
+EnginePrecision = Annotated[str, typer.Option(help="Of the arithmetic: fp32, bf16 or int8.")]
