@@ -26,6 +26,7 @@ from resnext.cli.predict import predict
 from resnext.cli.recipes import recipes
 from resnext.cli.report import report
 from resnext.cli.reproduce import reproduce
+from resnext.cli.serve import serve
 from resnext.cli.solve import solve
 from resnext.cli.train import train
 from resnext.errors import INTERRUPTED, ResNextError, ResourceError
@@ -62,6 +63,7 @@ for _command in (
     train,
     evaluate,
     predict,
+    serve,
     reproduce,
     report,
     compare,
