@@ -1,5 +1,7 @@
 """What the server counts, in the text format of Prometheus."""
 
+from typing import TYPE_CHECKING, cast
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -11,6 +13,9 @@ from prometheus_client import (
 
 from resnext.deploy.serving.gate import Gate
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -19,7 +24,7 @@ class Metrics:
     """Of one server."""
 
     def __init__(self, gate: Gate) -> None:
-        disable_created_metrics()
+        cast("Callable[[], None]", disable_created_metrics)()  # it has no types
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "resnext_requests", "Requests answered.", ("route", "status"), registry=self._registry

@@ -1,8 +1,10 @@
 """A process that serves: it says where, answers, and ends what it has begun."""
 
 import contextlib
+import math
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -36,30 +38,34 @@ def listen(settings: Settings) -> socket.socket:
 
 def serve(service: Service, listening: socket.socket) -> None:
     """Answer until SIGTERM or Ctrl-C, then finish what is being answered; a second one ends it."""
-    settings = service.settings
-    _many_files(settings.connections + 100)
+    _many_files(service.settings.connections + 100)
     log = JsonLines()
-    DeadlineProtocol.limits = Limits(
+    try:
+        server_of(service, log).run(sockets=[listening])
+    finally:
+        log.close()
+
+
+def server_of(service: Service, log: JsonLines) -> uvicorn.Server:
+    """What runs on a socket, in the thread that calls its `run`."""
+    settings = service.settings
+    limits = Limits(
         connections=settings.connections,
         header=settings.header_seconds,
         request=settings.request_seconds,
     )
     config = uvicorn.Config(
         make_app(service, log),
-        http=DeadlineProtocol,
+        http=type("LimitedProtocol", (DeadlineProtocol,), {"limits": limits}),
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=int(settings.grace_seconds) or 1,
+        timeout_graceful_shutdown=math.ceil(settings.grace_seconds),
     )
-    server = _Server(config, service)
-    try:
-        server.run(sockets=[listening])
-    finally:
-        log.close()
+    return _Server(config, service)
 
 
 class _Server(uvicorn.Server):
@@ -72,6 +78,9 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take both signals until the server has ended."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         wanted = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self.handle_exit) for number in wanted}
         try:
