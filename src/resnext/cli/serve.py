@@ -1,5 +1,7 @@
 """``resnext serve``: a network behind HTTP, with a page for people."""
 
+from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +12,6 @@ from resnext.cli.options import ClassNames, OneWeights
 from resnext.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
-    import socket
-
     from resnext.deploy.serving.service import Service
     from resnext.deploy.serving.settings import Settings
 
@@ -93,21 +93,26 @@ def serve(
         "connections": connections,
         "grace_seconds": grace_seconds,
     }
-    with loading(stderr=True) as doing:
-        settings = _settings(words, config)
-        from resnext.deploy.serving.server import listen
-
-        listening = listen(settings)
-        service = _service(settings)
-        doing("preparing the engine")
-        if config is not None:
+    with ExitStack() as held:
+        with loading(stderr=True) as doing:
+            settings = _settings(words, config)
+            from resnext.deploy.serving.server import listen, serving
             from resnext.deploy.serving.settings import keep
 
-            keep(settings, config)
-    _say(service, listening)
-    from resnext.deploy.serving.server import serve as answer
-
-    answer(service, listening)
+            listening = held.enter_context(listen(settings))
+            doing("preparing the engine")
+            service = _service(settings)
+            if config is not None:
+                keep(settings, config)
+            running = serving(service, listening)
+            address = next(running)
+        about = service.about()
+        print(
+            f"serving  {about['network']}, {about['engine']} {about['precision']}, at {address} "
+            "(Ctrl-C ends it)",
+            flush=True,
+        )
+        deque(running, maxlen=0)
 
 
 def _settings(words: dict[str, Any], config: Path | None) -> "Settings":
@@ -145,13 +150,3 @@ def _service(settings: "Settings") -> "Service":
             f"expected a network of pictures, found one of {artifact.spec.in_channels} channels"
         )
     return Service(artifact, open_engine(artifact, settings.engine, settings.precision), settings)
-
-
-def _say(service: "Service", listening: "socket.socket") -> None:
-    host, port = listening.getsockname()[:2]
-    about = service.about()
-    print(
-        f"serving  {about['network']}, {about['engine']} {about['precision']}, at "
-        f"http://{host}:{port} (Ctrl-C ends it)",
-        flush=True,
-    )

@@ -214,6 +214,11 @@ def _add_errors(app: FastAPI) -> None:
         ]
         return JSONResponse({"error": "; ".join(found)}, 422)
 
+    @app.exception_handler(Exception)
+    async def fault(_: Request, error: Exception) -> JSONResponse:
+        del error  # the frontier logs it; it may hold what is nobody's business
+        return JSONResponse({"error": "expected an answer, found a fault of the server"}, 500)
+
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         found = f"expected one of {', '.join(ROUTES)}, found {request.url.path[:80]}"

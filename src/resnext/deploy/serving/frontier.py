@@ -46,9 +46,8 @@ class Frontier:
                 await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             await exchange.fail(503, f"expected an answer within {seconds:g} s, found none yet", 5)
-        except Exception as error:  # noqa: BLE001 - a fault of ours is told, logged, and survived
-            self._log.write({"event": "error", "error": f"{type(error).__name__}: {error}"})
-            await exchange.fail(500, "expected an answer, found a fault of the server")
+        except Exception as error:  # noqa: BLE001 - told by the application, raised to be logged
+            self._log.write({"event": "fault", "error": f"{type(error).__name__}: {error}"})
         finally:
             self._count(scope, exchange, time.perf_counter() - started)
 

@@ -30,18 +30,25 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), backlog=2048)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
         raise ResourceError(
             f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another --port"
         ) from error
 
 
-def serve(service: Service, listening: socket.socket) -> None:
-    """Answer until SIGTERM or Ctrl-C, then finish what is being answered; a second one ends it."""
+def serving(service: Service, listening: socket.socket) -> Iterator[str]:
+    """Yields the address when all is ready; pulled again, it answers until it is asked to end.
+
+    SIGTERM and Ctrl-C let it finish what it has begun; the second one ends it at once.
+    """
     _many_files(service.settings.connections + 100)
     log = JsonLines()
+    server = server_of(service, log)
+    host, port = listening.getsockname()[:2]
     try:
-        server_of(service, log).run(sockets=[listening])
+        with server.capture_signals():
+            yield f"http://{host}:{port}"
+            server.run(sockets=[listening])
     finally:
         log.close()
 
