@@ -131,15 +131,20 @@ class Complexity(Cost):
         Normalisation keeps a mean and a deviation per channel, whatever the batch.
         """
         held = hold(self.layers, batch, element_bytes=element_bytes, accumulated=accumulated)
-        weights = 4 * self.parameters
-        return Memory(
-            batch=batch,
-            weights=weights,
-            gradients=weights,
-            optimizer=weights,
-            activations=held.kept,
-            total=(3 if accumulated else 2) * weights + held.fullest,
-        )
+        return step_memory(self.parameters, held, batch, accumulated=accumulated)
+
+
+def step_memory(parameters: int, held: Held, batch: int, *, accumulated: bool = False) -> Memory:
+    """Memory of a training step of a network whose chain of layers holds ``held``."""
+    weights = 4 * parameters
+    return Memory(
+        batch=batch,
+        weights=weights,
+        gradients=weights,
+        optimizer=weights,
+        activations=held.kept,
+        total=(3 if accumulated else 2) * weights + held.fullest,
+    )
 
 
 def hold(
