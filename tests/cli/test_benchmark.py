@@ -59,7 +59,10 @@ def test_json(capsys):
             "mode out of eager, channels-last, compiled, cuda-graphs, found 'fast'",
         ),
         (["--precision", "fp8"], "expected precision out of fp32, bf16, found 'fp8'"),
-        (["--backends", "cudnn"], "backend out of framework, merged, triton, auto, found 'cudnn'"),
+        (
+            ["--backends", "cudnn"],
+            "backend out of framework, merged, triton, fused, auto, found 'cudnn'",
+        ),
         (["--profile", "--device", "cuda:9"], "device 'cuda:9' on this machine"),
         (["--batch", "4", "--parts", "8"], "expected parts of 1 to 4 images, found 8"),
     ],
@@ -76,7 +79,10 @@ def test_where_a_step_s_time_goes(capsys, tmp_path):
     assert (status, err) == (0, "")
     assert "aten::convolution_backward" in out
     assert "none of them a fallback without a fast kernel" in out
-    assert {json.loads(line)["level"] for line in file.read_text().splitlines()} == {"operation", "kernel"}
+    assert {json.loads(line)["level"] for line in file.read_text().splitlines()} == {
+        "operation",
+        "kernel",
+    }
 
 
 def of_kernels(capsys, *words):
