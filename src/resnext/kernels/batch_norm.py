@@ -27,8 +27,7 @@ def fusible(x: Tensor, weight: Tensor, stride: int, part: int) -> bool:
     return (whole or equal) and unsupported(x, weight, stride) is None
 
 
-@torch.library.custom_op("resnext::between_norms", mutates_args=())
-def between_norms(
+def forward(
     x: Tensor,
     gamma1: Tensor,
     beta1: Tensor,
@@ -64,8 +63,7 @@ def between_norms(
     return z, y, norm1.coefficients, norm1.variance, norm2.coefficients, norm2.variance
 
 
-@torch.library.custom_op("resnext::between_norms_gradient", mutates_args=())
-def between_norms_gradient(
+def backward(
     dz: Tensor,
     x: Tensor,
     y: Tensor,
@@ -124,6 +122,12 @@ def _launch(direction: Direction, x: Tensor, weight: Tensor, stride: int) -> Any
         stride=stride,
     )
     return estimated_fused(shape)
+
+
+between_norms = torch.library.custom_op("resnext::between_norms", forward, mutates_args=())
+between_norms_gradient = torch.library.custom_op(
+    "resnext::between_norms_gradient", backward, mutates_args=()
+)
 
 
 @between_norms.register_fake
