@@ -19,6 +19,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from resnext.kernels import launching, normalising
+
 HOPPER = GPUTarget("cuda", 90, 32)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {
@@ -52,13 +54,14 @@ class _Recorder:
         return lambda *args, **options: self._found.append((self._kernel, args, options))
 
 
-def recorded(module: Any, call: Callable[[], object]) -> list[tuple[Any, tuple, dict]]:
-    """The launches that a call makes by the kernels of a module, none of them carried out."""
+def recorded(call: Callable[[], object]) -> list[tuple[Any, tuple, dict]]:
+    """The launches of kernels that a call makes, none of them carried out."""
     found: list[tuple[Any, tuple, dict]] = []
     with ExitStack() as stack:
-        for name, value in vars(module).items():
-            if isinstance(value, triton.JITFunction):
-                stack.enter_context(patch.object(module, name, _Recorder(value, found)))
+        for module in (launching, normalising):
+            for name, value in vars(module).items():
+                if isinstance(value, triton.JITFunction):
+                    stack.enter_context(patch.object(module, name, _Recorder(value, found)))
         call()
     return found
 
@@ -78,7 +81,9 @@ def compiled(kernel: Any, args: tuple, options: dict) -> Code:
             signature[name], constants[(number,)] = "constexpr", value
         else:
             signature[name] = "i32"
-            if value % 16 == 0:
+            if isinstance(value, float):
+                signature[name] = "fp32"
+            elif value % 16 == 0:
                 attributes[(number,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     made = triton.compile(

@@ -22,6 +22,36 @@ def under_autocast():
 
 def compiled():
     """The largest difference to eager, over result and gradients; names of ours in the graphs."""
+    return _compared(lambda x, w: torch.relu(grouped_conv2d(torch.relu(x), w)).sum(), _given)
+
+
+def compiled_norms():
+    """The same of the fused operation."""
+    from resnext.kernels.batch_norm import between_norms
+
+    return _compared(lambda *given: between_norms(*given, 1, 1e-5, 1e-5, 4)[0].sum(), _normed)
+
+
+def _normed():
+    x, weight = _given()
+    ones = [torch.ones(32).requires_grad_() for _ in range(2)]
+    zeros = [torch.zeros(32).requires_grad_() for _ in range(2)]
+    return x, ones[0], zeros[0], weight, ones[1], zeros[1]
+
+
+def checked_norms():
+    """What torch says of the fused operation."""
+    import warnings
+
+    from resnext.kernels.batch_norm import between_norms
+
+    given = (*_normed(), 2, 1e-5, 1e-5, 4)
+    with warnings.catch_warnings(action="ignore"):
+        found = torch.library.opcheck(between_norms, given)
+    return set(found.values())
+
+
+def _compared(function, make):
     from torch._functorch.aot_autograd import aot_module_simplified
 
     names = set()
@@ -37,15 +67,12 @@ def compiled():
     def compiler(graph, inputs):
         return aot_module_simplified(graph, inputs, fw_compiler=note, bw_compiler=note)
 
-    def function(x, weight):
-        return torch.relu(grouped_conv2d(torch.relu(x), weight)).sum()
-
     found = []
     for call in (function, torch.compile(function, fullgraph=True, backend=compiler)):
-        x, weight = _given()
-        loss = call(x, weight)
+        given = make()
+        loss = call(*given)
         loss.backward()
-        found.append((loss.detach()[None], x.grad.flatten(), weight.grad.flatten()))
+        found.append((loss.detach()[None], *(tensor.grad.flatten() for tensor in given)))
     eager, other = (torch.cat(values) for values in found)
     return float((eager - other).abs().max() / eager.abs().max()), names
 

@@ -59,7 +59,10 @@ def test_json(capsys):
             "mode out of eager, channels-last, compiled, cuda-graphs, found 'fast'",
         ),
         (["--precision", "fp8"], "expected precision out of fp32, bf16, found 'fp8'"),
-        (["--backends", "cudnn"], "backend out of framework, merged, triton, auto, found 'cudnn'"),
+        (
+            ["--backends", "cudnn"],
+            "backend out of framework, merged, triton, fused, auto, found 'cudnn'",
+        ),
         (["--profile", "--device", "cuda:9"], "device 'cuda:9' on this machine"),
         (["--batch", "4", "--parts", "8"], "expected parts of 1 to 4 images, found 8"),
     ],

@@ -40,8 +40,8 @@ def benchmark_training(
     backends: Annotated[
         str | None,
         typer.Option(
-            help="Of our grouped convolutions: framework, merged, triton, auto, by commas.",
-            show_default="framework; on a GPU merged and triton too",
+            help="Of our grouped convolutions: framework, merged, triton, fused, auto, by commas.",
+            show_default="framework; on a GPU merged, triton, fused too",
         ),
     ] = None,
     parts: Annotated[
@@ -112,7 +112,7 @@ def _setting(
     from resnext.runs.planning import resolve_device
 
     where = resolve_device(device)
-    usual = "framework,merged,triton" if where.type == "cuda" else "framework"
+    usual = "framework,merged,triton,fused" if where.type == "cuda" else "framework"
     return Setting(
         network=resnext.spec(network),
         batch=batch,

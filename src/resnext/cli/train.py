@@ -74,7 +74,7 @@ def train(
         typer.Option("--compile", help="Compile the network, in this mode."),
     ] = None,
     backend: Annotated[
-        Literal["auto", "framework", "triton", "merged"] | None,
+        Literal["auto", "framework", "triton", "fused", "merged"] | None,
         typer.Option(
             help="What computes grouped convolutions; auto: the fastest measured on this GPU."
         ),

@@ -1,5 +1,6 @@
 """Kernels of our own, beside the framework's; a leaf: torch and triton, nothing of ours."""
 
+from resnext.kernels.batch_norm import between_norms, fusible
 from resnext.kernels.choices import BACKENDS, Backend, backend_for
 from resnext.kernels.grouped_conv import (
     KernelFallbackWarning,
@@ -16,6 +17,8 @@ __all__ = [
     "Backend",
     "KernelFallbackWarning",
     "backend_for",
+    "between_norms",
+    "fusible",
     "grouped_conv2d",
     "kept_backend",
     "runs_on",

@@ -46,9 +46,10 @@ def grouped_conv2d(
         x: N x C x H x W.
         weight: C' x G x k x k.
         stride: in both directions.
-        backend: `framework`; `merged` groups; `triton`; or `auto`, what was measured fastest for
-            each direction on this kind of GPU. What a kernel does not do falls to the framework,
-            and the first time of each kind a `KernelFallbackWarning` says so.
+        backend: `framework`; `merged` groups; `triton`; `fused`, here the same; or `auto`, what
+            was measured fastest for each direction on this kind of GPU. What a kernel does not do
+            falls to the framework, and the first time of each kind a `KernelFallbackWarning` says
+            so.
     """
     if backend == "merged" and _square(x, weight, stride):
         dtype = _autocast_dtype(x)
@@ -57,7 +58,7 @@ def grouped_conv2d(
         return _framework(x, weight, stride)
     why = unsupported(x, weight, stride)
     if why is not None:
-        if backend == "triton" and not torch.compiler.is_compiling():
+        if backend != "auto" and not torch.compiler.is_compiling():
             say_once(why)
         return _framework(x, weight, stride)
     return torch.ops.resnext.grouped_conv(x, weight, stride, backend)

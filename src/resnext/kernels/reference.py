@@ -56,8 +56,8 @@ def between_norms(
 
 def error(found: Tensor, true: Tensor) -> float:
     """||found - true|| / ||true||."""
-    true = true.double()
-    return float((found.double() - true).norm() / true.norm())
+    found, true = found.detach().double(), true.detach().double()
+    return float((found - true).norm() / true.norm())
 
 
 BOUNDS = {torch.bfloat16: 4e-3, torch.float16: 4e-4, torch.float32: 1e-6}

@@ -105,8 +105,8 @@ def build(
         in_channels: replaces the number of image channels.
         form: grouped (c), concat (b) or split (a) of Fig. 3.
         backend: what computes grouped convolutions: the ``framework``; our ``triton`` kernels;
-            ``merged`` groups; ``auto``, what was measured fastest on a GPU of this kind. The
-            function and its state are the same.
+            the same with normalisation ``fused`` in training; ``merged`` groups; ``auto``, what
+            was measured fastest on a GPU of this kind. The function and its state are the same.
         initialization: ``reference`` draws N(0, sqrt(2 / (k·k·outputs))) for each convolution of
             form (c), groups left out, and no bias in the classifier, as models/resnext.lua of
             facebookresearch/ResNeXt; ``reference-b`` does so for form (b), where 1x1 and 3x3

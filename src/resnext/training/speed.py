@@ -79,9 +79,9 @@ def check_speed(speed: Speed, device: torch.device, world: World) -> None:
         raise UsageError("expected fp32 or bf16, not compiled, to be sharded, found another speed")
     if speed.compilation == "cuda-graphs" and device.type != "cuda":
         raise UsageError(f"expected a GPU for cuda-graphs, found {device.type}")
-    if speed.backend == "triton" and not runs_on(device.type):
+    if speed.backend in ("triton", "fused") and not runs_on(device.type):
         raise UsageError(
-            f"expected a GPU and triton for backend triton, found {device.type}; "
+            f"expected a GPU and triton for backend {speed.backend}, found {device.type}; "
             "auto takes what there is"
         )
     if speed.micro_batch is not None and speed.micro_batch < 1:

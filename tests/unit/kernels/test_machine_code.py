@@ -18,13 +18,20 @@ if sys.platform != "linux":
     pytest.skip("triton brings its assembler for Linux only", allow_module_level=True)
 
 import ahead_of_time  # noqa: E402
-from resnext.kernels import launching  # noqa: E402
+from resnext.kernels import batch_norm, launching  # noqa: E402
 
 if not (ahead_of_time.TOOLS / "cuobjdump").exists():
     pytest.skip("triton has no cuobjdump beside it", allow_module_level=True)
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 SHARED_MEMORY = 227 * 1024  # of a program, at most
+CONVOLUTIONS = (
+    "forward",
+    "forward_stride2",
+    "input_gradient_stride2",
+    "weight_gradient",
+    "weight_gradient_row",
+)
 PAPER = [  # group width, channels, side, stride: ResNeXt-50 and -101, 32x4d and 64x4d
     (4, 128, 56, 1),
     (8, 256, 56, 2),
@@ -63,23 +70,41 @@ def codes(direction, group_width, channels, side, stride, dtype=BF16, images=64)
         ),
         "weight-gradient": lambda: launching.weights_gradient(x, dy, weight, stride, launch),
     }
-    launches = ahead_of_time.recorded(launching, calls[direction])
+    launches = ahead_of_time.recorded(calls[direction])
     return [ahead_of_time.compiled(*found) for found in launches]
 
 
-def check(found, dtype):
+def fused_codes(width, channels, side, stride, dtype=BF16, images=64):
+    """The kernels of a step of the fused operation, forwards and backwards, each once."""
+    with torch.device("meta"):
+        x = torch.empty(images, channels, side, side, dtype=dtype)
+        weight = torch.empty(channels, width, 3, 3)
+        one = torch.empty(channels)
+    rest = (stride, 1e-5, 1e-5, 32)
+
+    def step():
+        z, y, *norms = batch_norm.forward(x, one, one, weight, one, one, *rest)
+        batch_norm.backward(z, x, y, one, weight, one, *norms, *rest)
+
+    launches = {}
+    for kernel, args, options in ahead_of_time.recorded(step):
+        modes = [options.get(name) for name in ("PROLOGUE", "EPILOGUE", "MODE", "TRANSPOSED")]
+        launches[kernel.fn.__name__, *modes] = (kernel, args, options)
+    return [ahead_of_time.compiled(*found) for found in launches.values()]
+
+
+def check(found, *, fused=False):
     for code in found:
         assert code.stack == 0, code
         assert code.count("LDL", "STL") == 0, code
         assert code.shared <= SHARED_MEMORY, code
-        if code.name in ("pack", "sum_slices"):
+        if code.name not in CONVOLUTIONS:
             continue
-        loads = code.count("LDG.E", "LDGSTS.E")
-        wide = [one for one in code.instructions if one.startswith(("LDG.E", "LDGSTS.E"))]
-        assert loads > 0
-        assert all(".128" in one for one in wide), code
-        if dtype != FP32:
-            assert code.count("HMMA") > 0, code
+        loads = [one for one in code.instructions if one.startswith(("LDG.E", "LDGSTS.E"))]
+        assert sum(".128" in one for one in loads) >= 6
+        if not fused:  # coefficients of norms are few numbers, loaded before the march
+            assert all(".128" in one for one in loads), code
+        assert code.count("HMMA") > 0, code
 
 
 @pytest.mark.parametrize(
@@ -93,7 +118,7 @@ def check(found, dtype):
     ],
 )
 def test_each_kernel_keeps_to_registers_and_tensor_cores(direction, width, side, stride):
-    check(codes(direction, width, 32 * max(width, 8), side, stride), BF16)
+    check(codes(direction, width, 32 * max(width, 8), side, stride))
 
 
 @pytest.mark.slow
@@ -101,7 +126,22 @@ def test_each_kernel_keeps_to_registers_and_tensor_cores(direction, width, side,
 @pytest.mark.parametrize("direction", ["forward", "input-gradient", "weight-gradient"])
 @pytest.mark.parametrize("shape", PAPER, ids=str)
 def test_every_shape_of_the_paper(shape, direction, dtype):
-    check(codes(direction, *shape, dtype), dtype)
+    check(codes(direction, *shape, dtype))
+
+
+def test_a_fused_step_keeps_to_registers_and_tensor_cores():
+    found = fused_codes(4, 128, 56, 1)
+    assert [code.name for code in found if code.name in CONVOLUTIONS] == [
+        "forward", "weight_gradient", "forward"
+    ]  # fmt: skip
+    check(found, fused=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [BF16, FP16], ids=str)
+@pytest.mark.parametrize("shape", PAPER, ids=str)
+def test_every_shape_of_the_paper_fused(shape, dtype):
+    check(fused_codes(*shape, dtype), fused=True)
 
 
 @pytest.mark.slow
@@ -128,10 +168,9 @@ def test_a_spill_would_be_seen():
         x = torch.empty(64, 512, 14, 14, dtype=BF16)
         weight = torch.empty(512, 64, 3, 3)
     found = ahead_of_time.recorded(
-        launching, lambda: launching.weights_gradient(x, x, weight, 1, estimated(shape))
+        lambda: launching.weights_gradient(x, x, weight, 1, estimated(shape))
     )
-    kernel, args, options = next(one for one in found if "row" in one[0].fn.__name__)
+    _, args, options = next(one for one in found if "row" in one[0].fn.__name__)
     code = ahead_of_time.compiled(launching.weight_gradient, args, options)
     assert code.stack > 0
     assert code.count("LDL", "STL") > 0
-    del kernel

@@ -10,7 +10,9 @@ import networks
 import resnext
 from resnext.errors import SpecError
 from resnext.kernels import KernelFallbackWarning, grouped_conv
+from resnext.model import backend as backends
 from resnext.model.backend import GroupedConv2d, use_backend
+from resnext.training.batch_norm import GhostBatchNorm2d
 
 SMALL = "ResNeXt-11 (8x4d, CIFAR)"
 
@@ -25,7 +27,7 @@ def test_the_framework_s_network_is_made_of_the_framework_s_modules():
     assert not grouped(model)
 
 
-@pytest.mark.parametrize("backend", ["merged", "triton", "auto"])
+@pytest.mark.parametrize("backend", ["merged", "triton", "fused", "auto"])
 def test_every_grouped_convolution_is_named_and_the_state_is_the_same(backend):
     model, plain = resnext.build(SMALL, seed=0, backend=backend), resnext.build(SMALL, seed=0)
     assert len(grouped(model)) == sum(
@@ -70,7 +72,7 @@ def test_a_copy_and_a_network_without_values_keep_it():
 
 
 def test_there_is_no_other_backend():
-    with pytest.raises(SpecError, match="framework, merged, triton, auto, found 'cudnn'"):
+    with pytest.raises(SpecError, match="framework, merged, triton, fused, auto, found 'cudnn'"):
         resnext.build(SMALL, backend="cudnn")
 
 
@@ -86,6 +88,44 @@ def test_parts_of_other_networks_can_be_named_too():
     use_backend(model, "merged")
     assert model[0].weight is weight
     assert type(model[1]) is nn.Conv2d
+
+
+@pytest.mark.parametrize("bn_batch", [4, pytest.param(None, marks=pytest.mark.slow)])
+def test_fused_blocks_learn_what_the_framework_does(interpret, bn_batch):
+    """Weights, running statistics and counters behind two steps, in parts of a batch or whole."""
+    options = {"images": 8, "bn_batch": bn_batch, "steps": 2}
+    ours, calls = interpret(networks.trained, "fused", **options)
+    theirs, none = interpret(networks.trained, "framework", **options)
+    assert calls == 6  # three blocks, two steps
+    assert none == 0
+    for name, tensor in theirs.items():
+        # rounding of float32, of which ReLUs turn over: measured 2e-6 of the largest value
+        bound = 2e-5 * float(tensor.abs().max())
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=bound, msg=name)
+
+
+def test_blocks_are_fused_in_training_only_and_over_equal_parts(monkeypatch):
+    monkeypatch.setattr("resnext.model.backend.fusible", lambda *_: True)
+    block = resnext.build(SMALL, seed=0, backend="fused").layer1[0]
+    x = torch.zeros(8, 32, 4, 4)
+
+    def fuses(images=8, before=None):
+        return backends.fuses(block.conv2, before or block.bn1, block.bn2, x[:images])
+
+    assert fuses()
+    assert not fuses(before=nn.BatchNorm2d(32, affine=False))
+    assert not fuses(before=nn.BatchNorm2d(32, track_running_stats=False))
+    assert not fuses(before=nn.BatchNorm2d(32, momentum=None))
+    assert not fuses(before=nn.SyncBatchNorm(32))
+    assert not fuses(before=GhostBatchNorm2d(block.bn1, 4))  # the other takes all at once
+    block.bn1, block.bn2 = GhostBatchNorm2d(block.bn1, 4), GhostBatchNorm2d(block.bn2, 4)
+    assert fuses(8)
+    assert fuses(4)
+    assert not fuses(7)  # parts of 4 and 3
+    block.eval()
+    assert not fuses()
+    other = resnext.build(SMALL, seed=0, backend="triton").layer1[0]
+    assert not backends.fuses(other.conv2, other.bn1, other.bn2, x)
 
 
 def test_kernels_learn_what_the_framework_does(interpret):
