@@ -110,14 +110,19 @@ def read_all(connection):
 
 
 def read_one(connection):
-    """One answer on a connection that stays open."""
+    """One answer on a connection that may stay open; None if there is none."""
     found = b""
-    while b"\r\n\r\n" not in found:
-        found += connection.recv(65536)
-    length = int(parsed(found).headers["content-length"])
-    while len(parsed(found).body) < length:
-        found += connection.recv(65536)
-    return parsed(found)
+    while True:
+        answer = parsed(found) if b"\r\n\r\n" in found else None
+        if answer and len(answer.body) >= int(answer.headers["content-length"]):
+            return answer
+        try:
+            chunk = connection.recv(65536)
+        except ConnectionResetError:
+            return answer
+        if not chunk:
+            return answer
+        found += chunk
 
 
 def parsed(data):

@@ -21,6 +21,7 @@ from resnext.cli.detect import detect_app
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
 from resnext.cli.explore import explore
+from resnext.cli.export import export
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.predict import predict
 from resnext.cli.recipes import recipes
@@ -64,6 +65,7 @@ for _command in (
     evaluate,
     predict,
     serve,
+    export,
     reproduce,
     report,
     compare,

@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 
 from resnext.cli.display import interruptible, loading, progress_bar
-from resnext.cli.options import AsJson, ClassNames, EngineOption, EnginePrecision, OneWeights
+from resnext.cli.options import (
+    AsJson,
+    Calibrate,
+    ClassNames,
+    EngineOption,
+    EnginePrecision,
+    OneWeights,
+    ProfileOption,
+)
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -41,10 +49,9 @@ def predict(
         typer.Option(help="Draw what speaks for the first class into this new folder, as PNG."),
     ] = None,
     weights: OneWeights = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Preprocessing, instead of the network's own.")
-    ] = None,
+    profile: ProfileOption = None,
     class_names: ClassNames = None,
+    calibrate: Calibrate = None,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
@@ -56,14 +63,13 @@ def predict(
         with loading(stderr=True) as doing:
             from resnext.data.class_list import read_names
             from resnext.deploy import artifact_of, with_classes
-            from resnext.deploy.engines import open_engine
 
             found = artifact_of(given, weights, profile_name=profile)
             names = None if class_names is None else read_names(class_names)
             artifact = with_classes(found, names)
             files = _files(pictures)
             doing("preparing the engine")
-            ready = open_engine(artifact, engine, precision)
+            ready = opened(artifact, engine, precision, calibrate, min(batch, len(files)))
         show = _Json() if as_json else _Csv() if as_csv else _Table(files)
         answers = _answers(artifact, ready, files, top, batch, explain)
         bad = _shown(answers, len(files), show, artifact, ready)
@@ -71,6 +77,21 @@ def predict(
         raise DataError(
             f"expected pictures, found {bad} of {len(files)} that cannot be used, named above"
         )
+
+
+def opened(
+    artifact: "Artifact", name: str, precision: str, calibrate: str | None, batch: int
+) -> "Engine":
+    """The engine; what `auto` chose, and among what, is said on stderr."""
+    from resnext.deploy.engines import AUTO, choose, open_engine
+    from resnext.deploy.samples import samples
+
+    images = None if calibrate is None else samples(artifact, calibrate, scored=0).calibration
+    if name != AUTO:
+        return open_engine(artifact, name, precision, calibration=images)
+    chosen = choose(artifact, precision, calibration=images, batch_size=batch)
+    print(f"engine: {chosen}", file=sys.stderr)
+    return chosen.engine
 
 
 def _answers(

@@ -124,6 +124,15 @@ def with_score(artifact: Artifact, said: Mapping[str, Any], where: str) -> Artif
     return replace(artifact, record=record.model_copy(update={"scores": (*record.scores, score)}))
 
 
+def with_words(
+    artifact: Artifact, *, licence: str | None = None, description: str | None = None
+) -> Artifact:
+    """The same with what its owner says; as it is where that is nothing."""
+    said = {"licence": licence, "description": description}
+    update = {name: value for name, value in said.items() if value is not None}
+    return replace(artifact, record=artifact.record.model_copy(update=update))
+
+
 def _of_candidate(found: Candidate) -> Artifact:
     state: Mapping[str, Tensor] = found.model.state_dict()
     spec = found.model.spec if isinstance(found.model, ResNeXt) else recognised(state)

@@ -129,7 +129,6 @@ class Page {
   }
 
   listen() {
-    one("#controls").onsubmit = (event) => event.preventDefault();
     one("#preset").onchange = ({ target }) => target.value && this.go(JSON.parse(target.value));
     one("#depth").onchange = ({ target }) => {
       const [number, depth] = target.value.split(":").map(Number);
@@ -143,7 +142,7 @@ class Page {
     one("#shortcut").onchange = ({ target }) => this.move("shortcut", target.value);
     one("#keep").onchange = ({ target }) => { this.reference = target.checked ? this.record.neighbours : null; };
     for (const button of all("[data-form]")) button.onclick = () => { this.form = button.dataset.form; this.showBlock(); };
-    if (given.server) one("#any").form.onsubmit = (event) => { event.preventDefault(); this.named(one("#any").value); };
+    if (given.server) one("#named").onsubmit = (event) => { event.preventDefault(); this.named(one("#any").value); };
     addEventListener("hashchange", () => this.fromAddress());
   }
 
