@@ -25,6 +25,7 @@ from unit.deploy.networks import settled
 pytest.importorskip("fastapi")
 
 HEADER, RECEIVE = 1.0, 1.5
+TORCH = ("--engine", "torch")
 GOOD = picture_bytes(0)
 
 
@@ -37,7 +38,7 @@ def artifact(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(artifact):
     words = ("--header-seconds", HEADER, "--receive-seconds", RECEIVE, "--queue", 600)
-    with served(artifact, *words, "--upload-mib", 8, "--files", 4) as running:
+    with served(artifact, *words, "--upload-mib", 8, "--files", 4, *TORCH) as running:
         running.predict(GOOD, "?explain=true")
         yield running
 
@@ -367,7 +368,9 @@ def test_200_clients_get_their_own_answers(server, artifact):
     found = load(artifact)
     known = [
         dict(each.classes)
-        for each in predict(found, open_engine(found), [(str(i), b) for i, b in enumerate(bodies)])
+        for each in predict(
+            found, open_engine(found, "torch"), [(str(i), b) for i, b in enumerate(bodies)]
+        )
     ]
     apart = min(
         max(abs(a[name] - b[name]) for name in a) for i, a in enumerate(known) for b in known[:i]
@@ -390,7 +393,7 @@ def test_200_clients_get_their_own_answers(server, artifact):
 
 
 def test_it_finishes_what_it_has_begun(artifact):
-    with served(artifact) as server:
+    with served(artifact, *TORCH) as server:
         with server.connect() as connection:
             connection.sendall(post(len(GOOD)) + GOOD[:100])
             idle = server.connect()
@@ -407,7 +410,7 @@ def test_it_finishes_what_it_has_begun(artifact):
 
 def test_a_killed_server_starts_again_as_it_was(artifact, tmp_path):
     file = tmp_path / "serve.json"
-    words = ("--config", file, "--batch", 3, "--queue", 77, "--megapixels", 2.5)
+    words = ("--config", file, "--batch", 3, "--queue", 77, "--megapixels", 2.5, *TORCH)
     with served(artifact, *words, ended_by=signal.SIGKILL, status=-9) as server:
         first = server.get("/health").json
     assert first["settings"]["batch"] == 3

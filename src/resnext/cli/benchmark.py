@@ -12,7 +12,7 @@ from resnext.cli.options import AsJson, OneWeights, SaveRows
 if TYPE_CHECKING:
     import torch
 
-    from resnext.benchmark import inference, training
+    from resnext.benchmark import inference, serving, training
     from resnext.benchmark.input import Row
 
 benchmark_app = typer.Typer(
@@ -210,6 +210,64 @@ def benchmark_inference(
         _append(save, records)
 
 
+@benchmark_app.command("serving")
+def benchmark_serving(
+    given: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN|ARTIFACT|NAME", help="Weights; random ones if left out."),
+    ] = None,
+    weights: OneWeights = None,
+    network: Annotated[str, typer.Option(help="Name, of random weights.")] = "ResNeXt-50 (32x4d)",
+    engine: Annotated[str, typer.Option(help="Of both, by name.")] = "torch",
+    precision: Annotated[str, typer.Option(help="Of the arithmetic.")] = "fp32",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
+    clients: Annotated[
+        int | None,
+        typer.Option(min=1, help="At the same time.", show_default="two batches"),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of a slice.")] = 10.0,
+    slices: Annotated[int, typer.Option(min=1, help="Slices; the median counts.")] = 5,
+    threads: Annotated[int, typer.Option(min=1, help="Of the processor, for the engine.")] = 1,
+    as_json: AsJson = False,
+    save: SaveRows = None,
+) -> None:
+    """Pictures per second of a server over loopback, beside its engine alone."""
+    from dataclasses import asdict
+
+    from resnext.benchmark import serving
+    from resnext.deploy import artifact_of, artifact_of_model
+    from resnext.model.network import build
+
+    model = build(network, seed=0) if given is None else None
+    artifact = artifact_of_model(model) if model else artifact_of(given or "", weights)
+    setting = serving.Setting(
+        engine=engine,
+        precision=precision,
+        batch=batch,
+        clients=clients or 2 * batch,
+        seconds=seconds,
+        slices=slices,
+        threads=threads,
+    )
+    facts = _facts() | {
+        "network": artifact.network,
+        **{name: value for name, value in asdict(setting).items() if name != "slices"},
+        "load": _load(),
+    }
+    records = []
+    for found in serving.benchmark_serving(artifact, setting):
+        if isinstance(found, serving.Row):
+            records.append(facts | asdict(found))
+            if not as_json:
+                print_serving(found)
+        elif not as_json:
+            print(found, flush=True)
+    if as_json:
+        print(json.dumps(records, indent=2))
+    if save is not None:
+        _append(save, records)
+
+
 @benchmark_app.command("detection")
 def benchmark_detection(
     network: Annotated[str, typer.Option(help="The backbone.")] = "ResNeXt-50 (32x4d)",
@@ -306,6 +364,15 @@ def print_inference(row: "inference.Row", *, first: bool) -> None:
         f"{row.ratio:>6.2f} {row.difference:>11.1e} {100 * row.agreement:>5.0f} %",
         flush=True,
     )
+
+
+def print_serving(row: "serving.Row") -> None:
+    """A line, and for a server what its clients saw."""
+    rates = f"{row.images_per_second:>9.2f} {row.least:>8.2f} {row.most:>8.2f} {row.ratio:>6.2f}"
+    print(f"  {row.method:<34} {rates}", flush=True)
+    if row.answers:
+        times = f"{row.p50_ms:.0f} ms in the middle, 99 % within {row.p99_ms:.0f} ms"
+        print(f"  {row.answers} answers, {row.wrong} wrong, {row.lost} lost; {times}")
 
 
 def _append(path: Path, records: list[dict[str, Any]]) -> None:
