@@ -23,7 +23,7 @@ def artifact():
 @pytest.fixture(scope="module")
 def engine(artifact):
     """Made before anything runs: torch.fx changes modules of all threads while it traces one."""
-    return open_engine(artifact)
+    return open_engine(artifact, "torch")
 
 
 @pytest.fixture(scope="module")

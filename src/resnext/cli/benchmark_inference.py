@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnext.cli.measured import append, facts
+from resnext.cli.measured import append, facts, load
 from resnext.cli.options import AsJson, OneWeights, SaveRows
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def benchmark_inference(
     known = facts() | {
         "network": resnext.name(setting.network),
         "threads": threads,
-        "load": _load(),
+        "load": load(),
         "libraries": _libraries(),
     }
     records = [known | asdict(row) for row in rows]
@@ -72,13 +72,6 @@ def _counts(text: str) -> tuple[int, ...]:
     if not all(part.strip().isdigit() and int(part) for part in found):
         raise UsageError(f"expected --batches as whole numbers such as 1,16, found {text!r}")
     return tuple(int(part) for part in found)
-
-
-def _load() -> float:
-    """Processes that wanted a processor, on average of a minute: what else the machine did."""
-    import os
-
-    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else float("nan")
 
 
 def _libraries() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What every measurement is written down with, and where to."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def facts() -> dict[str, Any]:
     from resnext.runs.provenance import machine, source_commit, versions
 
     return {"machine": machine(), "commit": source_commit(), "versions": versions()}
+
+
+def load() -> float:
+    """Processes that wanted a processor, on average of a minute: what else the machine did."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else float("nan")
 
 
 def gpu_facts() -> dict[str, Any]:

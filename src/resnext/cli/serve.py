@@ -2,14 +2,16 @@
 
 from collections import deque
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnext.cli.display import loading
-from resnext.cli.options import ClassNames, OneWeights
-from resnext.errors import ResourceError, UsageError
+from resnext.cli.options import Calibrate, ClassNames, OneWeights, ProfileOption
+from resnext.cli.predict import opened
+from resnext.errors import UsageError
 
 if TYPE_CHECKING:
     from resnext.deploy.serving.service import Service
@@ -60,10 +62,9 @@ def serve(
         float | None, typer.Option(help="For what runs when the server ends [30].")
     ] = None,
     weights: OneWeights = None,
-    profile: Annotated[
-        str | None, typer.Option(help="Preprocessing, instead of the network's own.")
-    ] = None,
+    profile: ProfileOption = None,
     class_names: ClassNames = None,
+    calibrate: Calibrate = None,
 ) -> None:
     """Answer pictures over HTTP: classes, activation maps, health, metrics, and pages for people.
 
@@ -75,6 +76,7 @@ def serve(
         "weights": None if weights is None else str(weights),
         "profile": profile,
         "class_names": None if class_names is None else str(class_names),
+        "calibrate": calibrate,
         "engine": engine,
         "precision": precision,
         "host": host,
@@ -123,22 +125,16 @@ def _settings(words: dict[str, Any], config: Path | None) -> "Settings":
 
 
 def _require_packages() -> None:
-    try:
-        import fastapi
-        import prometheus_client
-        import python_multipart
-        import uvicorn
-    except ImportError as error:
-        raise ResourceError(
-            f"expected the package {error.name}, found none: install resnext[serve]"
-        ) from error
-    del fastapi, prometheus_client, python_multipart, uvicorn
+    for name in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise UsageError(f"expected resnext[serve] to be installed, found: {error}") from error
 
 
 def _service(settings: "Settings") -> "Service":
     from resnext.data.class_list import read_names
     from resnext.deploy import artifact_of, with_classes
-    from resnext.deploy.engines import open_engine
     from resnext.deploy.serving.service import Service
 
     weights = None if settings.weights is None else Path(settings.weights)
@@ -149,4 +145,7 @@ def _service(settings: "Settings") -> "Service":
         raise UsageError(
             f"expected a network of pictures, found one of {artifact.spec.in_channels} channels"
         )
-    return Service(artifact, open_engine(artifact, settings.engine, settings.precision), settings)
+    engine = opened(
+        artifact, settings.engine, settings.precision, settings.calibrate, settings.batch
+    )
+    return Service(artifact, engine, settings)

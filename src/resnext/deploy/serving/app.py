@@ -22,6 +22,8 @@ from resnext.errors import ResNextError
 
 ROUTES = ("/", "/explore", "/predict", "/health", "/health/live", "/health/ready", "/metrics")
 _MOST_CLASSES = 1000
+_PRIVATE = {"given", "weights", "class_names", "calibrate"}
+"""Settings that say where files lie."""
 
 _BODY = {
     "requestBody": {
@@ -136,7 +138,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
             "ready": service.ready,
             "version": resnext.__version__,
             **service.about(),
-            "settings": service.settings.model_dump(exclude={"given", "weights", "class_names"}),
+            "settings": service.settings.model_dump(exclude=_PRIVATE),
         }
 
     @app.get("/metrics", tags=["health"], response_class=Response)

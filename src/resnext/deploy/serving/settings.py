@@ -21,6 +21,7 @@ class Settings(BaseModel):
         weights: the file for a network by name.
         profile: preprocessing instead of the network's own.
         class_names: a file with names of the outputs.
+        calibrate: images that int8 learns its ranges from.
         engine: what runs the network.
         precision: of the arithmetic.
         host: the address to listen on.
@@ -46,6 +47,7 @@ class Settings(BaseModel):
     weights: str | None = None
     profile: str | None = None
     class_names: str | None = None
+    calibrate: str | None = None
     engine: str = "auto"
     precision: str = "fp32"
     host: str = "127.0.0.1"

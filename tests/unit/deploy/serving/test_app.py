@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from resnext.deploy.engines import Running, open_engine
+from resnext.deploy.engines import open_engine
 from resnext.deploy.explain import explain
+from resnext.deploy.libraries import Running
 from resnext.deploy.predict import decode_picture, predict
 from servers import in_thread, picture_bytes
 
