@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnext.cli.benchmark_kernels import benchmark_kernels
+from resnext.cli.benchmark_tables import benchmark_tables
 from resnext.cli.benchmark_training import benchmark_training
 from resnext.cli.measured import append, facts
 from resnext.cli.options import AsJson, SaveRows
@@ -18,6 +19,7 @@ benchmark_app = typer.Typer(
 )
 benchmark_app.command("kernels")(benchmark_kernels)
 benchmark_app.command("training")(benchmark_training)
+benchmark_app.command("tables")(benchmark_tables)
 
 
 @benchmark_app.command("input")
