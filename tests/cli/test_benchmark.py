@@ -140,3 +140,34 @@ def test_a_gpu_s_measurement_is_shown_and_goes_into_the_table(
     assert len(device["rows"]) == 3
     assert of_kernels(capsys, *words)[0] == 0  # once more: the device's rows are replaced
     assert len(read_table(table)["GPU X"]["rows"]) == 3
+
+
+def of_tables(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        run(("benchmark", "tables", *map(str, words)))
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def test_tables_of_a_page_are_made_and_checked(capsys, tmp_path):
+    outcome(capsys, *TINY, "--modes", "eager", "--save", tmp_path / "steps.jsonl")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results: steps.jsonl -->\n<!-- end -->\n")
+    words = (page, "--root", tmp_path)
+    status, out, err = of_tables(capsys, *words, "--check")
+    assert (status, out) == (3, "")
+    assert f"expected in {page} what its results say, found another table" in err
+    assert of_tables(capsys, *words)[:2] == (0, f"{page}: 1 table made anew\n")
+    assert "| eager | resnext |" in page.read_text()
+    assert of_tables(capsys, *words, "--check")[:2] == (0, f"{page}: 1 table as they were\n")
+    assert sorted(tmp_path.iterdir()) == [page, tmp_path / "steps.jsonl"]
+
+
+@pytest.mark.parametrize("text", [None, "no marks"])
+def test_a_page_without_tables_is_refused(capsys, tmp_path, text):
+    page = tmp_path / "page.md"
+    if text:
+        page.write_text(text)
+    status, out, err = of_tables(capsys, page)
+    assert (status, out) == (2, "")
+    assert "expected " in err

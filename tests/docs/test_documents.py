@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from resnext.benchmark.published import files, with_results
 from resnext.training.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -92,6 +93,16 @@ def test_the_table_of_input_rates_is_the_stored_one():
     page = (ROOT / "docs" / "data.md").read_text()
     assert "\n".join(rows) in page
     assert all(record["commit"][:7] in page for record in records)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_published_tables_are_what_was_measured(page: Path):
+    text = page.read_text()
+    assert with_results(text, ROOT) == text
+
+
+def test_pages_with_published_tables_are_found():
+    assert {page.name for page in PAGES if files(page.read_text())} >= {"README.md", "kernels.md"}
 
 
 def test_the_table_of_training_steps_is_the_stored_one():

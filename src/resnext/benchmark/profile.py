@@ -39,6 +39,11 @@ class Share:
     share: float
     fallback: bool = False
 
+    @property
+    def worth_saying(self) -> bool:
+        """Half a percent and more, or a fallback."""
+        return self.share >= 0.5 or self.fallback
+
 
 def profile_training(setting: Setting, mode: Mode = "channels-last") -> list[Share]:
     """One step of our trainer: operations, then kernels, the longest first.

@@ -84,7 +84,8 @@ def benchmark_training(
     chosen = _modes(modes, setting.device)
     if profile:
         known |= {"network": resnext.name(setting.network), "mode": chosen[0]}
-        records = [known | asdict(share) for share in _profiled(setting, chosen, as_json=as_json)]
+        shares = _profiled(setting, chosen, as_json=as_json)
+        records = [known | asdict(share) for share in shares if share.worth_saying]
     else:
         specs = [resnext.spec(name) for name in beside or []]
         found = _measured(setting, chosen, specs, parts, steps, as_json=as_json)
@@ -209,13 +210,12 @@ def _profiled(setting: "Setting", modes: list[Any], *, as_json: bool) -> "list[S
     return shares
 
 
-def _print_shares(shares: "list[Share]", least: float = 0.5) -> None:
-    """Those of half a percent and more, and every fallback."""
+def _print_shares(shares: "list[Share]") -> None:
     for level, title in (("operation", "operation"), ("kernel", "oneDNN's kernel in it")):
         found = [share for share in shares if share.level == level]
         print(f"\n{title:<72} {'calls':>6} {'ms':>9} {'share':>7}")
         for share in found:
-            if share.share >= least or share.fallback:
+            if share.worth_saying:
                 mark = "  fallback" if share.fallback else ""
                 print(
                     f"  {share.name:<70} {share.calls:>6} {share.milliseconds:>9.1f} "

@@ -1,0 +1,144 @@
+"""Tables of measured numbers in the pages of a repository, made from the lines that hold them.
+
+A page says `<!-- results: FILE -->`, a line `<!-- end -->` ends what is written below it. Nothing
+between the two is typed by hand.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resnext.errors import DataError
+
+Record = Mapping[str, Any]
+_TABLE = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def with_results(page: str, root: Path) -> str:
+    """The page with every table made anew; files are looked for under `root`.
+
+    Raises:
+        DataError: a file is not there, or holds nothing that a table is known for.
+    """
+    return _TABLE.sub(lambda m: f"{m[1]}{results(root / m[2], m[2])}{m[4]}", page)
+
+
+def files(page: str) -> list[str]:
+    """What a page has tables of."""
+    return [match[2] for match in _TABLE.finditer(page)]
+
+
+def results(path: Path, name: str) -> str:
+    """What stands between the two marks: where it is from, and the table."""
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected lines of JSON in {name}, found none to read") from error
+    for told_by, table in _TABLES.items():
+        if records and all(told_by in record for record in records):
+            return table(records, name)
+    raise DataError(f"expected steps, kernels or a profile in {name}, found something else")
+
+
+def _about(records: Sequence[Record], name: str) -> str:
+    """Machine, commits and file."""
+    places = list(dict.fromkeys(record.get("gpu", record["machine"]) for record in records))
+    commits = list(dict.fromkeys(str(record["commit"])[:7] for record in records))
+    word = "commit" if len(commits) == 1 else "commits"
+    return f"({'; '.join(places)}; {word} {', '.join(commits)}; `{name}`)"
+
+
+def _setting(record: Record) -> str:
+    threads = record["threads"]
+    where = "" if "gpu" in record else f", {threads} thread{'' if threads == 1 else 's'}"
+    pixels = f"{record['batch']} images of {record['resolution']} pixels"
+    return f"{pixels}, {record['precision']}{where}"
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines).replace(" --- ", "---")
+
+
+def _training(records: Sequence[Record], name: str) -> str:
+    first = records[0]
+    several = len({record["network"] for record in records}) > 1
+    floors = any(record.get("over_floor") for record in records)
+    what = "" if several else f"{first['network']}, "
+    clock = "processor time" if "gpu" not in first and first["threads"] == 1 else "time"
+    titles = ["mode", "step", "images/s", "from, to", "to the best peer"]
+    rows = []
+    for record in records:
+        row = [
+            record["mode"],
+            record["method"],
+            f"{record['images_per_second']:.2f}",
+            f"{record['least']:.2f} to {record['most']:.2f}",
+            f"{record['ratio']:.2f}",
+        ]
+        if floors:
+            row += [
+                f"{1000 * record['batch'] / record['images_per_second']:.1f}",
+                f"{record['over_floor']:.2f}" if record.get("over_floor") else "",
+            ]
+        rows.append([record["network"], *row] if several else row)
+    titles = ["network"] * several + titles + ["ms a step", "over the floor"] * floors
+    about = (
+        f"{what}{_setting(first)} {_about(records, name)}; median of {first['slices']} by {clock}:"
+    )
+    return f"{about}\n\n{_markdown(titles, rows)}"
+
+
+def _kernels(records: Sequence[Record], name: str) -> str:
+    """Of our kernels the fastest launch of each shape and direction."""
+    best: dict[tuple[str, str], Record] = {}
+    for record in records:
+        key = (record["shape"], record["method"])
+        held = best.get(key)
+        timed = record["median"] is not None
+        if timed and (held is None or record["median"] < held["median"]):
+            best[key] = record
+    rows = [
+        [
+            record["shape"],
+            record["method"],
+            f"{record['median']:.1f}",
+            f"{record['floor']:.1f}",
+            f"{record['ratio']:.2f}",
+        ]
+        for record in best.values()
+    ]
+    titles = ["direction, shape", "method", "µs", "floor, µs", "over the floor"]
+    about = f"Images: {records[0]['images']}, {records[0]['precision']} {_about(records, name)}:"
+    return f"{about}\n\n{_markdown(titles, rows)}"
+
+
+def _profile(records: Sequence[Record], name: str) -> str:
+    """Half a percent and more, and every fallback."""
+    rows = [
+        [
+            record["precision"],
+            record["level"],
+            f"`{record['name']}`" + (" (fallback)" if record["fallback"] else ""),
+            str(record["calls"]),
+            f"{record['share']:.1f}",
+        ]
+        for record in records
+        if record["share"] >= 1 or record["fallback"]
+    ]
+    first = records[0]
+    titles = ["precision", "level", "name", "calls", "% of its level"]
+    pixels = f"{first['batch']} images of {first['resolution']} pixels"
+    threads = f"{first['threads']} thread{'' if first['threads'] == 1 else 's'}"
+    about = f"{first['network']}, {pixels}, {threads} {_about(records, name)}:"
+    return f"{about}\n\n{_markdown(titles, rows)}"
+
+
+_TABLES: dict[str, Callable[[Sequence[Record], str], str]] = {
+    "direction": _kernels,
+    "level": _profile,
+    "mode": _training,
+}
+"""By a field that only its lines have."""
