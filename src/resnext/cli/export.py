@@ -133,18 +133,17 @@ def _classes(saved: "Artifact") -> str:
 
 
 def _print(file: Path, report: dict[str, Any]) -> None:
-    print(f"{'images':>6} {'side':>5} {'difference':>11} {'of the largest':>15} {'same class':>11}")
+    print(f"{'images':>6} {'side':>5} {'difference':>11} {'limit':>9} {'same class':>11}")
     for row in report["parity"]:
+        limit = "–" if row["tolerance"] is None else f"{row['tolerance']:.1e}"
         print(
-            f"{row['images']:>6} {row['side']:>5} {row['difference']:>11.2e} "
-            f"{row['relative']:>15.2e} {100 * row['agreement']:>9.1f} %"
+            f"{row['images']:>6} {row['side']:>5} {row['relative']:>11.1e} {limit:>9} "
+            f"{100 * row['agreement']:>9.1f} %"
         )
-    limit = report["tolerance"]
     rows = {
         "file": f"{file}, {sum(f['bytes'] for f in report['files'].values()):,} bytes",
         "network": f"{report['network']}, {report['format']} {report['precision']}",
-        "images": report["images"],
-        "limit": "–" if limit is None else f"{limit:.1e} of the largest logit",
+        "images": f"{report['images']}; differences are in units of the largest logit",
         **_accuracy(report["accuracy"]),
         "report": f"{file}.parity.json",
     }

@@ -91,11 +91,10 @@ def export(
 ) -> tuple[Path, dict[str, Any]]:
     """Write a file that any number of images of any size go through.
 
-    Every file is compared with torch in float32, on real images (those given, or two photographs)
-    one, two and seven at once, at the profile's size and a larger one. In fp32 and bf16 the largest
-    difference has to stay within `parity.TOLERANCE`; int8, whose error depends on the network, has
-    to keep the class of most images and nearly all accuracy (see `checking`) on images that it was
-    not calibrated by.
+    Every file is compared with the network in float64, on real images (those given, or parts of two
+    photographs) one, two and seven at once, at the profile's size and a larger one. In fp32 and
+    bf16 the largest difference has to stay within `parity.tolerance`; int8 has to keep the class of
+    most images and nearly all accuracy (see `checking`) on images that it was not calibrated by.
 
     Args:
         artifact: the network with its weights.
