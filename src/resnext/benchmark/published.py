@@ -1,7 +1,7 @@
 """Tables of measured numbers in the pages of a repository, made from the lines that hold them.
 
-A page says `<!-- results: FILE -->`, a line `<!-- end -->` ends what is written below it. Nothing
-between the two is typed by hand.
+A page says `<!-- results: FILE -->`, or `<!-- summary: FILE FILE -->` for a row of each; a line
+`<!-- end -->` ends what is written below it. Nothing between the two is typed by hand.
 """
 
 import json
@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnext.benchmark.summary import summary
 from resnext.errors import DataError
 
 Record = Mapping[str, Any]
-_TABLE = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (results|summary): (\S+(?: \S+)*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def with_results(page: str, root: Path) -> str:
@@ -22,24 +23,42 @@ def with_results(page: str, root: Path) -> str:
     Raises:
         DataError: a file is not there, or holds nothing that a table is known for.
     """
-    return _TABLE.sub(lambda m: f"{m[1]}{results(root / m[2], m[2])}{m[4]}", page)
+
+    def made(m: re.Match[str]) -> str:
+        names = m[3].split(" ")
+        if m[2] == "results":
+            return f"{m[1]}{results(root / names[0], names[0])}{m[5]}"
+        tables = [_records(root / name, name) for name in names]
+        return f"{m[1]}{_summary(tables)}{m[5]}"
+
+    return _TABLE.sub(made, page)
 
 
 def files(page: str) -> list[str]:
     """What a page has tables of."""
-    return [match[2] for match in _TABLE.finditer(page)]
+    return [name for match in _TABLE.finditer(page) for name in match[3].split(" ")]
 
 
 def results(path: Path, name: str) -> str:
     """What stands between the two marks: where it is from, and the table."""
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected lines of JSON in {name}, found none to read") from error
+    records = _records(path, name)
     for told_by, table in _TABLES.items():
         if records and all(told_by in record for record in records):
             return table(records, name)
     raise DataError(f"expected steps, kernels or a profile in {name}, found something else")
+
+
+def _records(path: Path, name: str) -> list[Record]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected lines of JSON in {name}, found none to read") from error
+
+
+def _summary(tables: Sequence[Sequence[Record]]) -> str:
+    titles = ["measured", "beside", "ours"]
+    machines = dict.fromkeys(r.get("gpu", r["machine"]) for records in tables for r in records)
+    return f"{_markdown(titles, summary(tables))}\nOn {'; '.join(machines)}.\n"
 
 
 def _about(records: Sequence[Record], name: str) -> str:
