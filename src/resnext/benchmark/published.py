@@ -22,7 +22,7 @@ def with_results(page: str, root: Path) -> str:
     Raises:
         DataError: a file is not there, or holds nothing that a table is known for.
     """
-    return _TABLE.sub(lambda m: f"{m[1]}{results(root / m[2], m[2])}{m[4]}", page)
+    return _TABLE.sub(lambda m: f"{m[1]}\n{results(root / m[2], m[2])}\n{m[4]}", page)
 
 
 def files(page: str) -> list[str]:
