@@ -27,7 +27,7 @@ def _trainer(backend, images, bn_batch):
     return trainer, batch
 
 
-def losses(backend, steps=3, images=4):
+def losses(backend, steps=2, images=4):
     """Of the first steps of a small network, by the trainer."""
     trainer, batch = _trainer(backend, images, None)
     found, before = [], 0.0

@@ -27,9 +27,9 @@ def with_results(page: str, root: Path) -> str:
     def made(m: re.Match[str]) -> str:
         names = m[3].split(" ")
         if m[2] == "results":
-            return f"{m[1]}{results(root / names[0], names[0])}{m[5]}"
+            return f"{m[1]}\n{results(root / names[0], names[0])}\n{m[5]}"
         tables = [_records(root / name, name) for name in names]
-        return f"{m[1]}{_summary(tables)}{m[5]}"
+        return f"{m[1]}\n{_summary(tables)}\n{m[5]}"
 
     return _TABLE.sub(made, page)
 

@@ -33,6 +33,7 @@ def test_steps(tmp_path):
         == """\
 before
 <!-- results: here.jsonl -->
+
 A, 4 images of 32 pixels, bf16, 1 thread (M; commit abcdefa; `here.jsonl`); median of 9 by \
 processor time:
 
@@ -40,6 +41,7 @@ processor time:
 |---|---|---|---|---|
 | eager | resnext | 2.00 | 1.50 to 2.50 | 1.25 |
 | eager | timm | 2.00 | 1.50 to 2.50 | 1.00 |
+
 <!-- end -->
 after
 """

@@ -19,7 +19,7 @@ def check_float32(errors):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("width", [4, 64])
+@pytest.mark.parametrize("width", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_result_and_all_gradients(interpret, width, stride):
     size = (2, max(32, width), 5, 6)
     check_float32(interpret(interpreted.between_norms_errors, size, width, stride))

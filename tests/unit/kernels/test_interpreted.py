@@ -42,7 +42,7 @@ def test_maps_smaller_than_a_tile(interpret, edge, stride):
 @pytest.mark.parametrize("stride", STRIDES)
 def test_strips_and_columns_and_slices_meet_without_a_seam(interpret, stride):
     launch = {"rows": 2, "columns": 8, "images": 2, "slices": 2}
-    errors = interpret(interpreted.grouped_conv_errors, (3, 64, 5, 18), 4, stride, **launch)
+    errors = interpret(interpreted.grouped_conv_errors, (3, 32, 5, 10), 4, stride, **launch)
     check(errors, "float32")
 
 
