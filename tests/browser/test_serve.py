@@ -220,6 +220,13 @@ def test_the_server_explores_any_network(visit):
     page.keyboard.press("Enter")
     page.get_by_text("expected width from 1 to 65536").wait_for()
     assert page.locator("#width input[type=number]").input_value() == "7"
+    for network in ("PreAct-ResNet-29 (1×64d, CIFAR)", "WRN-34-7"):
+        page.get_by_label("any network", exact=True).fill(network)
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", name=network).wait_for()
+    page.get_by_label("classes, any number").fill("11")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="WRN-34-7 (11 classes)").wait_for()
     page.get_by_label("preset").select_option(index=5)
     page.get_by_role("heading", name="ResNeXt-50 (4×24d)").wait_for()
     assert not page.get_by_role("alert").is_visible()

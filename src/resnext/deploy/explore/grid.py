@@ -99,6 +99,15 @@ def kinds() -> tuple[Kind, ...]:
             classes=small_classes,
         ),
         Kind(
+            label="CIFAR, pre-activation",
+            family="cifar",
+            preactivation=True,
+            depths=(29, 110, 164),
+            templates=few,
+            resolutions=(32,),
+            classes=small_classes,
+        ),
+        Kind(
             label="Wide ResNet",
             family="wide",
             preactivation=True,

@@ -59,6 +59,8 @@ class Setting:
         name = notation(spec)
         if name is None:
             raise SpecError(f"expected a network that has a name, found {network!r}")
+        if name.in_channels != 3:
+            raise SpecError(f"expected a network of 3 channels here, found {name.in_channels}")
         return cls(
             family=name.family,
             preactivation=name.preactivation,

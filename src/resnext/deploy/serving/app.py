@@ -1,7 +1,7 @@
 """The routes: predict, health, metrics, networks, and pages for people."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import resnext
 from resnext.deploy.explore import BATCH, Setting, record, server_page
@@ -20,7 +21,6 @@ from resnext.deploy.serving.service import Service
 from resnext.deploy.serving.uploads import MIB, uploads_of, within
 from resnext.errors import ResNextError
 
-ROUTES = ("/", "/explore", "/predict", "/health", "/health/live", "/health/ready", "/metrics")
 _MOST_CLASSES = 1000
 _PRIVATE = {"given", "weights", "class_names", "calibrate"}
 """Settings that say where files lie."""
@@ -86,10 +86,11 @@ def make_app(service: Service, log: JsonLines) -> Frontier:
     )
     _add_predict(app, service)
     _add_health(app, service)
-    _add_networks(app)
+    _add_networks(app, service)
     _add_pages(app, service)
-    _add_errors(app)
-    return Frontier(app, service, log, (*ROUTES, "/api/spec", "/openapi.json"))
+    routes = tuple(route.path for route in app.routes if isinstance(route, Route))
+    _add_errors(app, routes)
+    return Frontier(app, service, log, routes)
 
 
 def _add_predict(app: FastAPI, service: Service) -> None:
@@ -147,9 +148,9 @@ def _add_health(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-def _add_networks(app: FastAPI) -> None:
+def _add_networks(app: FastAPI, service: Service) -> None:
     @app.get("/api/spec", responses={422: _REFUSED[422]}, tags=["networks"])
-    def spec(
+    async def spec(
         *,
         network: Annotated[str | None, Query(max_length=200, description="Any name.")] = None,
         family: Annotated[str, Query(pattern="^(imagenet|cifar|wide)$")] = "imagenet",
@@ -164,7 +165,7 @@ def _add_networks(app: FastAPI) -> None:
     ) -> dict[str, Any]:
         """A network's stages, exact cost, drawings and neighbours: by name, or by its parts."""
         if network is not None:
-            return record(Setting.of(network, resolution), batch)
+            return await service.aside(lambda: record(Setting.of(network, resolution), batch))
         fallback = 224 if family == "imagenet" else 32
         parts: dict[str, Any] = {
             "family": family,
@@ -176,7 +177,7 @@ def _add_networks(app: FastAPI) -> None:
             "classes": classes,
             "resolution": fallback if resolution is None else resolution,
         }
-        return record(Setting(**parts), batch)
+        return await service.aside(lambda: record(Setting(**parts), batch))
 
 
 def _add_pages(app: FastAPI, service: Service) -> None:
@@ -197,7 +198,7 @@ def _page(text: str) -> Callable[[], Awaitable[HTMLResponse]]:
     return page
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, routes: Sequence[str]) -> None:
     @app.exception_handler(RefusalError)
     async def refused(_: Request, error: RefusalError) -> JSONResponse:
         headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
@@ -223,7 +224,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        found = f"expected one of {', '.join(ROUTES)}, found {request.url.path[:80]}"
+        found = f"expected one of {', '.join(routes)}, found {request.url.path[:80]}"
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "another")
             found = f"expected {allowed}, found {request.method}"

@@ -28,12 +28,18 @@ def listen(settings: Settings) -> socket.socket:
         ResourceError: the address is taken, or not this machine's.
     """
     try:
-        return socket.create_server((settings.host, settings.port), backlog=2048)
+        return socket.create_server(
+            (settings.host, settings.port), family=_family(settings.host), backlog=2048
+        )
     except (OSError, OverflowError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
         raise ResourceError(
             f"cannot listen on {settings.host}:{settings.port}: {reason}; choose another --port"
         ) from error
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def serving(service: Service, listening: socket.socket) -> Iterator[str]:
@@ -47,7 +53,7 @@ def serving(service: Service, listening: socket.socket) -> Iterator[str]:
     host, port = listening.getsockname()[:2]
     try:
         with server.capture_signals():
-            yield f"http://{host}:{port}"
+            yield f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             server.run(sockets=[listening])
     finally:
         log.close()

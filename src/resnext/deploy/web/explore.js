@@ -86,7 +86,8 @@ function choices(axis, setting) {
 // The nearest setting that there is.
 function settled(setting) {
   const kind = kindOf(setting), found = { ...setting };
-  if (given.server && setting.family !== "wide") return found;
+  if (given.server && found.family === "wide") return { ...found, cardinality: 1, width: 16 * Math.max(1, Math.round(found.width / 16)) };
+  if (given.server) return found;
   if (!kind.depths.includes(found.depth)) found.depth = nearest(kind.depths, found.depth);
   for (const axis of ["cardinality", "width", "resolution", "classes"])
     found[axis] = nearest(choices(axis, found), found[axis]);

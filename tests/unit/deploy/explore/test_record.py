@@ -69,6 +69,11 @@ def test_what_cannot_be_is_refused(change, message):
         record(replace(Setting.of("ResNeXt-50 (32x4d)"), **change))
 
 
+def test_a_network_of_grey_pictures_is_refused():
+    with pytest.raises(SpecError, match="of 3 channels here, found 1"):
+        Setting.of("ResNet-50 (1 channel)")
+
+
 def test_a_text_that_names_no_network_is_refused():
     with pytest.raises(NotationError, match="32q4d"):
         Setting.of("ResNeXt-50 (32q4d)")
