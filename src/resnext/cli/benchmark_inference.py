@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnext.cli.measured import append, facts, load
+from resnext.cli.measured import append, counts_of, facts, libraries, load
 from resnext.cli.options import AsJson, OneWeights, SaveRows
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def benchmark_inference(
     artifact = None if given is None else artifact_of(given, weights)
     setting = inference.Setting(
         network=resnext.spec(network) if artifact is None else artifact.spec,
-        batches=_counts(batches),
+        batches=counts_of(batches),
         slices=slices,
         threads=threads,
         compiled=compile_,
@@ -56,28 +56,13 @@ def benchmark_inference(
         "network": resnext.name(setting.network),
         "threads": threads,
         "load": load(),
-        "libraries": _libraries(),
+        "libraries": libraries(),
     }
     records = [known | asdict(row) for row in rows]
     if as_json:
         print(json.dumps(records, indent=2))
     if save is not None:
         append(save, records)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    from resnext.errors import UsageError
-
-    found = text.split(",")
-    if not all(part.strip().isdigit() and int(part) for part in found):
-        raise UsageError(f"expected --batches as whole numbers such as 1,16, found {text!r}")
-    return tuple(int(part) for part in found)
-
-
-def _libraries() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("onnx", "onnxruntime", "openvino")}
 
 
 def print_inference(row: "inference.Row", *, first: bool) -> None:

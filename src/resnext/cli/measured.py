@@ -49,3 +49,24 @@ def gpu_facts() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "triton": version("triton"),
     }
+
+
+def counts_of(text: str) -> tuple[int, ...]:
+    """What was said of --batches.
+
+    Raises:
+        UsageError: it is no list of whole numbers.
+    """
+    from resnext.errors import UsageError
+
+    found = text.split(",")
+    if not all(part.strip().isdigit() and int(part) for part in found):
+        raise UsageError(f"expected --batches as whole numbers such as 1,16, found {text!r}")
+    return tuple(int(part) for part in found)
+
+
+def libraries() -> dict[str, str]:
+    """Versions of those that run exported files."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("onnx", "onnxruntime", "openvino")}

@@ -48,6 +48,22 @@ def test_a_name_of_the_hub_stands_for_its_artifact(artifact, tmp_path, hub):
     assert artifact_of("hub:me/ants").classes == artifact.classes
 
 
+def test_the_command_line_uploads_and_reads(artifact, tmp_path, hub, capsys):
+    from resnext.cli.main import run
+
+    save(artifact, tmp_path / "a")
+    for words in (
+        ("export", str(tmp_path / "a"), "--out", "hub:me/ants"),
+        ("export", "hub:me/ants", "--out", str(tmp_path / "b")),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(words)
+        assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"{hub.endpoint}/me/ants/commit/")
+    assert load(tmp_path / "b").record == load(tmp_path / "a").record
+    assert hub.private["me/ants"] is True
+
+
 def test_what_was_changed_on_the_hub_is_refused(artifact, tmp_path, hub):
     save(artifact, tmp_path / "a")
     upload(tmp_path / "a", "me/ants", endpoint=hub.endpoint)
