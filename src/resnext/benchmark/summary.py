@@ -35,6 +35,22 @@ def _input(records: Sequence[Record]) -> Iterator[Line]:
             yield f"images per core: {record['group']}", "torchvision's reference", _times(record)
 
 
+def _inference(records: Sequence[Record]) -> Iterator[Line]:
+    for record in records:
+        if record["method"] == "resnext auto":
+            count = record["batch"]
+            pictures = "picture" if count == 1 else "pictures"
+            what = f"inference of {record['network']}, {count} {pictures} at once, processor"
+            yield what, "the faster of ONNX Runtime and OpenVINO, driven directly", _times(record)
+
+
+def _serving(records: Sequence[Record]) -> Iterator[Line]:
+    for record in records:
+        if record["answers"]:
+            what = f"pictures served of {record['network']}, {record['clients']} clients"
+            yield what, f"the engine alone, {record['batch']} at once", _times(record)
+
+
 def _times(record: Record) -> str:
     return f"{record['ratio']:.2f} times as fast"
 
@@ -42,5 +58,7 @@ def _times(record: Record) -> str:
 _LINES: dict[str, Callable[[Sequence[Record]], Iterator[Line]]] = {
     "mode": _training,
     "per_slice": _input,
+    "answers": _serving,
+    "agreement": _inference,
 }
 """By a field that only its lines have."""
