@@ -240,14 +240,12 @@ class Trainer:
         return logits, loss
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        weight = None if self._class_weights is None else self._class_weights.to(logits.dtype)
-        return F.cross_entropy(
-            logits,
-            labels,
-            weight=weight,
-            reduction="sum",
-            label_smoothing=self.recipe.label_smoothing,
-        )
+        """Summed over the images, each by the weight of its class: torch's own smooths by them."""
+        smoothing, weights = self.recipe.label_smoothing, self._class_weights
+        if weights is None:
+            return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        return losses @ weights.to(losses.dtype)[labels]
 
     def _nothing(self, images: Tensor) -> None:
         """Take part in an exchange of gradients without an image of one's own."""
