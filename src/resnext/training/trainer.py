@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnext.errors import DataError, UsageError
+from resnext.errors import DataError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
 from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
@@ -58,12 +58,11 @@ class Trainer:
         class's images.
 
         Raises:
-            UsageError: the device cannot do what `speed` asks for.
+            UsageError: the device cannot do what `speed` asks for, or not by this recipe.
         """
         self.recipe, self.world, self.seed = recipe, world, seed
         self.device = torch.device(device)
-        check_speed(speed, self.device, world)
-        _check_sharding(speed, recipe)
+        check_speed(speed, self.device, world, recipe)
         self._speed, self._skip_bad = speed, skip_bad
         if speed.channels_last and not speed.sharded:  # FSDP takes rows of contiguous weights only
             model.to(memory_format=torch.channels_last)
@@ -384,13 +383,6 @@ class Trainer:
             for name, p in self._held.items()
             if "momentum_buffer" in state[p]
         }
-
-
-def _check_sharding(speed: Speed, recipe: Recipe) -> None:
-    if speed.sharded and recipe.ema:
-        raise UsageError(f"expected a recipe without ema to be sharded, found {recipe.name}")
-    if speed.sharded and recipe.frozen != "none":
-        raise UsageError(f"expected frozen=none to shard a network, found {recipe.frozen}")
 
 
 def _held(p: nn.Parameter) -> nn.Parameter:
