@@ -19,6 +19,7 @@ from resnext.report import Photos
 from resnext.runs import RunFolder, plan, train_run
 from resnext.runs.beginning import beginning
 from resnext.runs.mistakes import worst_mistakes
+from resnext.runs.pretrained import Initial
 from resnext.runs.records import ended_early
 from resnext.runs.running import Notice
 from resnext.training.distributed import World
@@ -110,6 +111,17 @@ def test_what_evaluate_takes_training_takes(trained, sides, tmp_path, change):
 def test_what_does_not_go_together_is_refused_before_a_folder_is_made(trained, sides, asked, said):
     with pytest.raises(ResNextError, match=said):
         plan(sides, **{"weights": trained.path, "device": "cpu"} | asked)
+
+
+def test_the_same_weights_at_another_place_are_the_same(trained, sides, tmp_path):
+    first = plan(sides, weights=trained.path, device="cpu")
+    folder = first.create(tmp_path / "run")
+    shutil.copytree(trained.path, tmp_path / "copy")
+    moved = plan(sides, weights=tmp_path / "copy", device="cpu")
+    assert moved.create_or_continue(folder.path).record == folder.record
+    other = replace(moved, initial=Initial(moved.initial.path, "0" * 64))
+    with pytest.raises(UsageError, match="initial_weights"):
+        other.create_or_continue(folder.path)
 
 
 def test_an_artifact_is_something_to_begin_with(trained, sides, tmp_path):
