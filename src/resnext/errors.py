@@ -44,6 +44,10 @@ class CheckpointError(ResNextError):
     exit_code = 4
 
 
+class ParityError(CheckpointError):
+    """A file or an engine that does not compute the network whose weights it has."""
+
+
 class ResourceError(ResNextError):
     """The machine ran out of something: memory, disk, a device."""
 

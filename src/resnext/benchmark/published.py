@@ -1,7 +1,7 @@
 """Tables of measured numbers in the pages of a repository, made from the lines that hold them.
 
-A page says `<!-- results: FILE -->`, a line `<!-- end -->` ends what is written below it. Nothing
-between the two is typed by hand.
+A page says `<!-- results: FILE -->`, or `<!-- summary: FILE FILE -->` for a row of each; a line
+`<!-- end -->` ends what is written below it. Nothing between the two is typed by hand.
 """
 
 import json
@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from resnext.benchmark.summary import summary
 from resnext.errors import DataError
 
 Record = Mapping[str, Any]
-_TABLE = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (results|summary): (\S+(?: \S+)*) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
 def with_results(page: str, root: Path) -> str:
@@ -22,24 +23,42 @@ def with_results(page: str, root: Path) -> str:
     Raises:
         DataError: a file is not there, or holds nothing that a table is known for.
     """
-    return _TABLE.sub(lambda m: f"{m[1]}\n{results(root / m[2], m[2])}\n{m[4]}", page)
+
+    def made(m: re.Match[str]) -> str:
+        names = m[3].split(" ")
+        if m[2] == "results":
+            return f"{m[1]}\n{results(root / names[0], names[0])}\n{m[5]}"
+        tables = [_records(root / name, name) for name in names]
+        return f"{m[1]}\n{_summary(tables)}\n{m[5]}"
+
+    return _TABLE.sub(made, page)
 
 
 def files(page: str) -> list[str]:
     """What a page has tables of."""
-    return [match[2] for match in _TABLE.finditer(page)]
+    return [name for match in _TABLE.finditer(page) for name in match[3].split(" ")]
 
 
 def results(path: Path, name: str) -> str:
     """What stands between the two marks: where it is from, and the table."""
-    try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected lines of JSON in {name}, found none to read") from error
+    records = _records(path, name)
     for told_by, table in _TABLES.items():
         if records and all(told_by in record for record in records):
             return table(records, name)
-    raise DataError(f"expected steps, kernels or a profile in {name}, found something else")
+    raise DataError(f"expected results of a benchmark in {name}, found something else")
+
+
+def _records(path: Path, name: str) -> list[Record]:
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected lines of JSON in {name}, found none to read") from error
+
+
+def _summary(tables: Sequence[Sequence[Record]]) -> str:
+    titles = ["measured", "beside", "ours"]
+    machines = dict.fromkeys(r.get("gpu", r["machine"]) for records in tables for r in records)
+    return f"{_markdown(titles, summary(tables))}\nOn {'; '.join(machines)}.\n"
 
 
 def _about(records: Sequence[Record], name: str) -> str:
@@ -136,7 +155,79 @@ def _profile(records: Sequence[Record], name: str) -> str:
     return f"{about}\n\n{_markdown(titles, rows)}"
 
 
+def _conditions(records: Sequence[Record], name: str) -> str:
+    """Network, threads and what else the machine did."""
+    first = records[0]
+    threads = f"{first['threads']} thread{'' if first['threads'] == 1 else 's'}"
+    loads = sorted({record["load"] for record in records})
+    load = f"{loads[0]:g}" if len(loads) == 1 else f"{loads[0]:g} to {loads[-1]:g}"
+    return f"{first['network']}, {threads}, load {load} {_about(records, name)}"
+
+
+def _inference(records: Sequence[Record], name: str) -> str:
+    rows = [
+        [
+            str(record["batch"]),
+            f"{record['method']} {record['precision']}",
+            f"{record['images_per_second']:.2f}",
+            f"{record['least']:.2f} to {record['most']:.2f}",
+            f"{record['ratio']:.2f}",
+            f"{record['difference']:.1e}",
+        ]
+        for record in records
+    ]
+    titles = ["at once", "engine", "images/s", "from, to", "ratio", "difference from float64"]
+    about = f"{_conditions(records, name)}; median of {records[0]['slices']}:"
+    return f"{about}\n\n{_markdown(titles, rows)}"
+
+
+def _exports(records: Sequence[Record], name: str) -> str:
+    batches = list(next(record["seconds"] for record in records if record["seconds"]))
+    rows = []
+    for record in records:
+        file = f"{record['kind']} {record['precision']}"
+        if record["seconds"] is None:
+            rows.append([file, record["refused"], *[""] * (len(batches) + 3)])
+            continue
+        rows.append(
+            [
+                file,
+                f"{record['bytes'] / 1000:,.0f}",
+                *(f"{1000 * record['seconds'][batch]:.2f}" for batch in batches),
+                f"{record['difference']:.1e}",
+                f"{100 * record['agreement']:.2f}",
+                "" if record["accuracy"] is None else f"{record['accuracy']:.2f}",
+            ]
+        )
+    titles = ["file", "kB", *(f"ms for {batch}" for batch in batches)]
+    titles += ["difference from float64", "same class, %", "accuracy, %"]
+    return f"{_conditions(records, name)}:\n\n{_markdown(titles, rows)}"
+
+
+def _serving(records: Sequence[Record], name: str) -> str:
+    rows = []
+    for record in records:
+        seen = ["", "", ""]
+        if record["answers"]:
+            bad = f"{record['wrong']} wrong, {record['lost']} lost"
+            seen = [f"{record['answers']:,}: {bad}", *(f"{record[p]:.0f}" for p in _LATENCIES)]
+        rate = f"{record['images_per_second']:.2f}"
+        spread = f"{record['least']:.2f} to {record['most']:.2f}"
+        rows.append([record["method"], rate, spread, f"{record['ratio']:.2f}", *seen])
+    first = records[0]
+    titles = ["", "pictures/s", "from, to", "ratio", "answers", "median, ms", "99 % within, ms"]
+    about = (
+        f"{_conditions(records, name)}; batches of {first['batch']}, {first['clients']} clients, "
+        f"median of {first['slices']} slices of {first['seconds']:g} s:"
+    )
+    return f"{about}\n\n{_markdown(titles, rows)}"
+
+
+_LATENCIES = ("p50_ms", "p99_ms")
 _TABLES: dict[str, Callable[[Sequence[Record], str], str]] = {
+    "kind": _exports,
+    "answers": _serving,
+    "agreement": _inference,
     "direction": _kernels,
     "level": _profile,
     "mode": _training,

@@ -5,7 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnext.cli.benchmark_export import benchmark_export
+from resnext.cli.benchmark_inference import benchmark_inference
 from resnext.cli.benchmark_kernels import benchmark_kernels
+from resnext.cli.benchmark_serving import benchmark_serving
 from resnext.cli.benchmark_tables import benchmark_tables
 from resnext.cli.benchmark_training import benchmark_training
 from resnext.cli.measured import append, facts
@@ -19,6 +22,9 @@ benchmark_app = typer.Typer(
 )
 benchmark_app.command("kernels")(benchmark_kernels)
 benchmark_app.command("training")(benchmark_training)
+benchmark_app.command("inference")(benchmark_inference)
+benchmark_app.command("export")(benchmark_export)
+benchmark_app.command("serving")(benchmark_serving)
 benchmark_app.command("tables")(benchmark_tables)
 
 

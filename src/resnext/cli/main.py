@@ -20,10 +20,14 @@ from resnext.cli.describe import describe
 from resnext.cli.detect import detect_app
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
+from resnext.cli.explore import explore
+from resnext.cli.export import export
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
+from resnext.cli.predict import predict
 from resnext.cli.recipes import recipes
 from resnext.cli.report import report
 from resnext.cli.reproduce import reproduce
+from resnext.cli.serve import serve
 from resnext.cli.solve import solve
 from resnext.cli.train import train
 from resnext.errors import INTERRUPTED, ResNextError, ResourceError
@@ -52,7 +56,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-for _command in (describe, solve, recipes, train, evaluate, reproduce, report, compare, doctor):
+for _command in (
+    describe,
+    solve,
+    explore,
+    recipes,
+    train,
+    evaluate,
+    predict,
+    serve,
+    export,
+    reproduce,
+    report,
+    compare,
+    doctor,
+):
     app.command()(_command)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(
     launch

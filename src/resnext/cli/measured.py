@@ -1,6 +1,7 @@
 """What every measurement is written down with, and where to."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def facts() -> dict[str, Any]:
     return {"machine": machine(), "commit": source_commit(), "versions": versions()}
 
 
+def load() -> float:
+    """Processes that wanted a processor, on average of a minute: what else the machine did."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else float("nan")
+
+
 def gpu_facts() -> dict[str, Any]:
     """The GPU and what drives it, for results that were measured on one."""
     from importlib.metadata import version
@@ -43,3 +49,24 @@ def gpu_facts() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "triton": version("triton"),
     }
+
+
+def counts_of(text: str) -> tuple[int, ...]:
+    """What was said of --batches.
+
+    Raises:
+        UsageError: it is no list of whole numbers.
+    """
+    from resnext.errors import UsageError
+
+    found = text.split(",")
+    if not all(part.strip().isdigit() and int(part) for part in found):
+        raise UsageError(f"expected --batches as whole numbers such as 1,16, found {text!r}")
+    return tuple(int(part) for part in found)
+
+
+def libraries() -> dict[str, str]:
+    """Versions of those that run exported files."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("onnx", "onnxruntime", "openvino")}

@@ -15,3 +15,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SaveRows = Annotated[
     Path | None, typer.Option(help="Append JSON lines, with machine and versions, to a file.")
 ]
+OneWeights = Annotated[
+    Path | None, typer.Option("--weights", help="File of weights, for a network by name.")
+]
+ClassNames = Annotated[
+    Path | None, typer.Option(help="Names of the network's outputs, one per line in their order.")
+]
+EngineOption = Annotated[
+    str,
+    typer.Option(help="torch, compile, onnxruntime, openvino; auto tries them and says which."),
+]
+EnginePrecision = Annotated[str, typer.Option(help="Of the arithmetic: fp32, bf16 or int8.")]
+Calibrate = Annotated[
+    str | None, typer.Option(help="Images that int8 learns its ranges from: a data set or folder.")
+]
+ProfileOption = Annotated[
+    str | None, typer.Option("--profile", help="Preprocessing, instead of the network's own.")
+]

@@ -1,4 +1,4 @@
-"""What can be scored: a run, a file of weights, or a network by name with a file of weights."""
+"""What can be scored: a run, an artifact, a file of weights, or a name with a file of weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from resnext.data import Profile, profile
 from resnext.errors import CheckpointError, ResNextError, UsageError
 from resnext.model.network import build
 from resnext.model.recognition import counter, recognised, resembled
+from resnext.runs.artifacts import is_artifact, read_artifact
 from resnext.runs.folder import RECORD, RunFolder
 from resnext.runs.peers import peer, peer_network
 from resnext.runs.pretrained import initial_weights, read_weights
@@ -62,8 +63,8 @@ def candidate(
     """What a text stands for.
 
     Args:
-        given: a run folder, a file of weights, ``torchvision:NAME``, ``timm:NAME``, or a network in
-            any notation.
+        given: a run folder, an artifact, a file of weights, ``torchvision:NAME``, ``timm:NAME``, or
+            a network in any notation.
         weights: the file for a network by name.
         profile_name: instead of its own profile.
         device: where to.
@@ -73,7 +74,9 @@ def candidate(
         CheckpointError: the weights are missing, damaged or of another network.
     """
     path = Path(given).expanduser()
-    if path.is_dir():
+    if is_artifact(path):
+        found = _of_artifact(given, path, device)
+    elif path.is_dir():
         found = run_candidate(RunFolder.open(path), given, device)
     elif path.is_file():
         found = _of_file(given, path, device)
@@ -114,6 +117,23 @@ def run_candidate(folder: RunFolder, given: str, device: torch.device | str) -> 
         classes=folder.record.data.classes,
         weights=initial_weights(folder.weights).sha256,
         folder=folder,
+    )
+
+
+def _of_artifact(given: str, path: Path, device: torch.device | str) -> Candidate:
+    record, spec, seen, weights = read_artifact(path)
+    model = build(spec, device="meta")
+    model.load_state_dict(weights, assign=True)
+    return Candidate(
+        given=given,
+        network=resnext.name(spec),
+        model=placed(model, device),
+        outputs=spec.classes,
+        profile=seen,
+        side=seen.resolution,
+        channels=spec.in_channels,
+        classes=record.classes,
+        weights=record.weights,
     )
 
 
@@ -178,8 +198,8 @@ def _named(given: str, weights: Path | None, device: torch.device | str) -> Cand
         spec = None if library else resnext.spec(given)
     except ResNextError as error:
         raise UsageError(
-            "expected a run folder, a file of weights, torchvision:NAME, timm:NAME or a network, "
-            f"found {given!r}: no such file, and {error}"
+            "expected a run folder, an artifact, a file of weights, torchvision:NAME, timm:NAME or "
+            f"a network, found {given!r}: no such file, and {error}"
         ) from error
     if weights is None:
         raise UsageError(
@@ -211,7 +231,7 @@ def _ours(
     spec = resnext.spec(spec, classes=len(fc) if fc is not None and fc.ndim else None)
     model = build(spec, device="meta")
     fitted(model, state, path, resnext.name(spec))
-    seen = _usual_profile(spec)
+    seen = usual_profile(spec)
     return Candidate(
         given=given,
         network=resnext.name(spec),
@@ -224,7 +244,7 @@ def _ours(
     )
 
 
-def _usual_profile(spec: Spec) -> Profile:
+def usual_profile(spec: Spec) -> Profile:
     """What such networks are usually trained with, where nothing says it."""
     if spec.in_channels == 1:
         return profile("digits")

@@ -12,31 +12,24 @@ SHA256SUMS            of the three, in the format of `sha256sum`
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from resnext.errors import CheckpointError, ResourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from resnext.errors import CheckpointError
+from resnext.files import PARTIAL, sync_folder, write_bytes, writing
 
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.safetensors"
 STATE = "state.json"
 SUMS = "SHA256SUMS"
-PARTIAL = ".tmp"
-"""Ends the name of what is being written; it may be deleted when nobody is."""
-
 FORMAT = 1
 """Of a checkpoint; one of another number is refused."""
 
@@ -54,8 +47,8 @@ def save_weights(
     Raises:
         ResourceError: the file cannot be written: disk full, folder read-only.
     """
-    data = _bytes(weights, words)
-    line = _sum_line(path.name, data)
+    data = tensor_bytes(weights, words)
+    line = sum_line(path.name, data)
     sums = checksum_path(path)
     before = sums.read_text(encoding="ascii") if path.exists() and sums.exists() else ""
     write_bytes(sums, (line + before).encode("ascii"))
@@ -69,7 +62,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file or its checksum is missing, or the bytes are not those written.
     """
-    return _tensors(path, _verified(path, checksum_of(path) or checksum_path(path)))
+    return tensors_of(path, verified(path, checksum_of(path) or checksum_path(path)))
 
 
 def words_of(path: Path) -> dict[str, str]:
@@ -109,23 +102,53 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ResourceError: it cannot be written.
     """
     contents = {
-        WEIGHTS: _bytes(checkpoint.weights),
-        TRAINING: _bytes(checkpoint.training),
+        WEIGHTS: tensor_bytes(checkpoint.weights),
+        TRAINING: tensor_bytes(checkpoint.training),
         STATE: json.dumps({"format": FORMAT, **checkpoint.state}).encode(),
     }
-    contents[SUMS] = "".join(_sum_line(name, data) for name, data in contents.items()).encode()
+    write_folder(folder, contents | {SUMS: sums_of(contents)})
+
+
+def sums_of(contents: Mapping[str, bytes]) -> bytes:
+    """The file of checksums of files."""
+    return "".join(sum_line(name, data) for name, data in contents.items()).encode()
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes], *, replacing: bool = False) -> None:
+    """Make `folder` of files, whole or not at all: written beside it, renamed when on disk.
+
+    With `replacing` there is one already, which goes once the new one is in its place; a crash
+    between the two leaves it under its name with `.replaced` behind.
+
+    Raises:
+        ResourceError: it cannot be written; what was there before still is.
+    """
     partial = folder.with_name(folder.name + PARTIAL)
-    with _writing(folder):
+    with writing(folder):
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
             for name, data in contents.items():
                 write_bytes(partial / name, data)
-            partial.rename(folder)
+            _put(partial, folder, replacing=replacing)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
             raise
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
+
+
+def _put(made: Path, folder: Path, *, replacing: bool) -> None:
+    if not replacing:
+        made.rename(folder)
+        return
+    before = folder.with_name(folder.name + ".replaced")
+    folder.rename(before)
+    try:
+        made.rename(folder)
+    except BaseException:
+        before.rename(folder)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -135,7 +158,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing, or is not what was written, or of another format.
     """
     sums = folder / SUMS
-    text = _verified(folder / STATE, sums)
+    text = verified(folder / STATE, sums)
     try:
         state = json.loads(text)
     except ValueError as error:
@@ -147,23 +170,29 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             "of resnext"
         )
     return Checkpoint(
-        weights=_tensors(folder / WEIGHTS, _verified(folder / WEIGHTS, sums)),
-        training=_tensors(folder / TRAINING, _verified(folder / TRAINING, sums)),
+        weights=tensors_of(folder / WEIGHTS, verified(folder / WEIGHTS, sums)),
+        training=tensors_of(folder / TRAINING, verified(folder / TRAINING, sums)),
         state=state,
     )
 
 
-def _bytes(tensors: Mapping[str, Tensor], words: Mapping[str, str] | None = None) -> bytes:
+def tensor_bytes(tensors: Mapping[str, Tensor], words: Mapping[str, str] | None = None) -> bytes:
+    """Tensors as a safetensors file: the same bytes for the same tensors."""
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save(whole, metadata=None if words is None else dict(words))
 
 
-def _sum_line(name: str, data: bytes) -> str:
+def sum_line(name: str, data: bytes) -> str:
+    """A line of a file of checksums."""
     return f"{hashlib.sha256(data).hexdigest()}  {name}\n"
 
 
-def _verified(path: Path, sums: Path) -> bytes:
-    """The bytes of a file that `sums` names."""
+def verified(path: Path, sums: Path) -> bytes:
+    """The bytes of a file that `sums` names.
+
+    Raises:
+        CheckpointError: either is missing, or these are other bytes.
+    """
     data = _read(path)
     found = hashlib.sha256(data).hexdigest()
     named = re.findall(r"^([0-9a-f]{64})  (.*)$", _read(sums).decode("ascii", "replace"), re.M)
@@ -175,51 +204,16 @@ def _verified(path: Path, sums: Path) -> bytes:
     return data
 
 
-def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+def tensors_of(path: Path, data: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file's bytes; the path is for messages.
+
+    Raises:
+        CheckpointError: it is none.
+    """
     try:
         return load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the contents of `path` in one instant: write beside it, flush to disk, rename.
-
-    Raises:
-        ResourceError: it cannot be written; what was there before still is.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    with _writing(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
-        _sync_folder(path.parent)
-
-
-@contextmanager
-def _writing(path: Path) -> "Iterator[None]":
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last through a power cut, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import torch
 
 import resnext
 from resnext.errors import NotationError, ResourceError, UsageError
-from resnext.runs import RunFolder, plan, plan_again
+from resnext.runs import RunFolder, differences, plan, plan_again
 from resnext.runs.planning import resolve_device
 from resnext.training.speed import Speed
 
@@ -84,6 +84,16 @@ def test_a_folder_called_digits_is_a_folder(tmp_path, monkeypatch):
 def test_runs_are_named_without_what_follows_from_the_data(sides):
     photos = replace(sides, location="photos", name="my photos.v2 é")
     assert plan(photos, seed=3).name == "resnext50_32x4d-my-photos.v2-seed3"
+
+
+def test_the_same_images_elsewhere_are_the_same_run():
+    here = plan("digits", epochs=1, device="cpu").record()
+    moved = here.model_copy(
+        update={"data": here.data.model_copy(update={"location": "/elsewhere"})}
+    )
+    assert list(differences(here, moved)) == []
+    other = moved.model_copy(update={"data": moved.data.model_copy(update={"fingerprint": "f00"})})
+    assert [text.split()[0] for text in differences(here, other)] == ["data", "images"]
 
 
 def test_a_processor_s_run_is_the_framework_s_unless_said(sides):
