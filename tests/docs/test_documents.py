@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from resnext.benchmark.published import files, with_results
 from resnext.training.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -94,16 +95,15 @@ def test_the_table_of_input_rates_is_the_stored_one():
     assert all(record["commit"][:7] in page for record in records)
 
 
-def test_the_table_of_training_steps_is_the_stored_one():
-    stored = ROOT / "benchmarks" / "results" / "xeon-2-cores" / "training.jsonl"
-    records = [json.loads(line) for line in stored.read_text().splitlines()]
-    rows = [
-        f"| {r['mode']} | {r['method']} | {r['images_per_second']:.2f} | "
-        f"{r['least']:.2f} to {r['most']:.2f} | {r['ratio']:.2f} |"
-        for r in records
-    ]
-    page = (ROOT / "README.md").read_text()
-    assert "\n".join(rows) in page
-    facts = ("network", "batch", "resolution", "machine", "slices")
-    assert all(str(record[fact]) in page for record in records for fact in facts)
-    assert {record["commit"][:7] in page for record in records} == {True}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_published_tables_are_what_was_measured(page: Path):
+    text = page.read_text()
+    assert with_results(text, ROOT) == text
+
+
+def test_pages_with_published_tables_are_found():
+    assert {page.name for page in PAGES if files(page.read_text())} >= {
+        "README.md",
+        "kernels.md",
+        "speed.md",
+    }

@@ -78,7 +78,7 @@ class Row:
     ratio: float
     slices: int
     difference: float
-    """Of logits from torch's in float32, in units of the largest one."""
+    """Of logits from those in float64, in units of the largest one."""
     agreement: float
     """Part of the images with the same most likely class."""
 

@@ -18,10 +18,16 @@ ARTIFACT = "artifact"
 
 def export(
     given: Annotated[
-        str, typer.Argument(metavar="RUN|ARTIFACT|NAME", help="A network with weights.")
+        str,
+        typer.Argument(
+            metavar="RUN|ARTIFACT|NAME", help="A network with weights; hub:OWNER/NAME too."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="A new folder for an artifact; a new file for other formats.")
+        Path,
+        typer.Option(
+            help="A new folder for an artifact, or hub:OWNER/NAME; a new file for other formats."
+        ),
     ],
     kind: Annotated[
         str,
@@ -51,6 +57,9 @@ def export(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an older export of that name.")
     ] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Whether all may see a repository made on the hub.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a network as an artifact, or as a file that is proven to compute it."""
@@ -66,6 +75,10 @@ def export(
         for file in scores or ():
             artifact = with_score(artifact, _read(file), str(file))
         artifact = with_words(artifact, licence=licence, description=description)
+        if kind == ARTIFACT and str(out).startswith("hub:"):
+            doing("uploading")
+            print(_uploaded(artifact, str(out), public=public))
+            return
         if kind == ARTIFACT:
             doing("writing")
             _artifact(artifact, out, replace=replace, as_json=as_json)
@@ -106,6 +119,22 @@ def _read(file: Path) -> Any:
     return found
 
 
+def _uploaded(artifact: "Artifact", text: str, *, public: bool) -> str:
+    """The address of the artifact on the hub."""
+    from tempfile import TemporaryDirectory
+
+    from resnext.deploy import save
+    from resnext.deploy.hub import parsed, upload
+
+    repository, revision = parsed(text)
+    if revision is not None:
+        raise UsageError(f"expected hub:OWNER/NAME for --out, found {text!r} with a revision")
+    with TemporaryDirectory() as folder:
+        place = Path(folder) / "a"
+        save(artifact, place)
+        return upload(place, repository, public=public)
+
+
 def _artifact(artifact: "Artifact", out: Path, *, replace: bool, as_json: bool) -> None:
     from resnext.deploy import save
 
@@ -133,18 +162,17 @@ def _classes(saved: "Artifact") -> str:
 
 
 def _print(file: Path, report: dict[str, Any]) -> None:
-    print(f"{'images':>6} {'side':>5} {'difference':>11} {'of the largest':>15} {'same class':>11}")
+    print(f"{'images':>6} {'side':>5} {'difference':>11} {'limit':>9} {'same class':>11}")
     for row in report["parity"]:
+        limit = "–" if row["tolerance"] is None else f"{row['tolerance']:.1e}"
         print(
-            f"{row['images']:>6} {row['side']:>5} {row['difference']:>11.2e} "
-            f"{row['relative']:>15.2e} {100 * row['agreement']:>9.1f} %"
+            f"{row['images']:>6} {row['side']:>5} {row['relative']:>11.1e} {limit:>9} "
+            f"{100 * row['agreement']:>9.1f} %"
         )
-    limit = report["tolerance"]
     rows = {
         "file": f"{file}, {sum(f['bytes'] for f in report['files'].values()):,} bytes",
         "network": f"{report['network']}, {report['format']} {report['precision']}",
-        "images": report["images"],
-        "limit": "–" if limit is None else f"{limit:.1e} of the largest logit",
+        "images": f"{report['images']}; differences are in units of the largest logit",
         **_accuracy(report["accuracy"]),
         "report": f"{file}.parity.json",
     }

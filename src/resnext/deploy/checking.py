@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from resnext.deploy.artifact import Artifact
-from resnext.deploy.parity import TOLERANCE, Forward, Parity, parity, reference
+from resnext.deploy.parity import Forward, Parity, parity, reference, tolerance
 from resnext.deploy.samples import Samples, photographs, resized
 from resnext.errors import ParityError
 
@@ -42,18 +42,27 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Row(Parity):
+    """A number of images at a size, and how far their logits may be from float64's.
+
+    Attributes:
+        tolerance: in units of the largest logit; None for int8.
+    """
+
+    tolerance: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """What was found out about a file.
 
     Attributes:
-        tolerance: that the rows had to stay within; None for int8.
         parity: one row for each number of images and size.
         images: where they are from.
         accuracy: on more images, where some were given.
     """
 
-    tolerance: float | None
-    parity: tuple[Parity, ...]
+    parity: tuple[Row, ...]
     images: str
     accuracy: Accuracy | None
 
@@ -65,38 +74,41 @@ class Compared:
 def compared(
     artifact: Artifact, forward: Forward, precision: str, given: Samples | None
 ) -> Compared:
-    """A file beside torch in float32.
+    """A file beside the network in float64, and in accuracy beside float32.
 
     Raises:
         ParityError: it does not compute the network.
     """
-    wanted = reference(artifact)
-    rows = tuple(_rows(artifact, wanted, forward, given))
-    tolerance = TOLERANCE.get(precision)
-    worst = max(row.relative for row in rows)
-    if tolerance is not None and not worst <= tolerance:
-        raise ParityError(
-            f"expected logits within {tolerance:.1e} of the largest one, found {worst:.1e} in "
-            f"{precision}; nothing was written"
-        )
-    accuracy = None if given is None else _accuracy(wanted, forward, given)
+    rows = tuple(_rows(artifact, forward, precision, given))
+    for row in rows:
+        if row.tolerance is not None and not row.relative <= row.tolerance:
+            raise ParityError(
+                f"expected logits within {row.tolerance:.1e} of the largest one, found "
+                f"{row.relative:.1e} in {precision}; nothing was written"
+            )
+    accuracy = (
+        None if given is None else _accuracy(reference(artifact, torch.float32), forward, given)
+    )
     if precision == "int8":
         assert accuracy is not None
         check_int8(accuracy)
     about = "photographs of scikit-learn" if given is None else given.about
-    return Compared(tolerance=tolerance, parity=rows, images=about, accuracy=accuracy)
+    return Compared(parity=rows, images=about, accuracy=accuracy)
 
 
 def _rows(
-    artifact: Artifact, wanted: Forward, forward: Forward, given: Samples | None
-) -> Iterator[Parity]:
+    artifact: Artifact, forward: Forward, precision: str, given: Samples | None
+) -> Iterator[Row]:
     side = artifact.profile.resolution
     images = photographs(artifact, max(BATCHES)) if given is None else _first(given)
+    exact = reference(artifact)
     for size in (side, larger(side)):
         batch = images if size == side else resized(images, size)
+        wanted = exact(batch)
+        room = tolerance(artifact, batch, wanted, precision)
         for count in BATCHES:
-            some = batch[:count]
-            yield parity(wanted(some), forward(some), size)
+            found = parity(wanted[:count], forward(batch[:count]), size)
+            yield Row(**asdict(found), tolerance=room)
 
 
 def larger(side: int) -> int:

@@ -18,7 +18,7 @@ from resnext.deploy.libraries import (
     missing,
     open_library,
 )
-from resnext.deploy.parity import TOLERANCE, Forward, in_batches, noise, parity, reference
+from resnext.deploy.parity import Forward, in_batches, noise, parity, reference, tolerance
 from resnext.errors import ResourceError, UsageError
 
 __all__ = ["AUTO", "TRIED", "Choice", "Engine", "Trial", "choose", "open_engine", "timed"]
@@ -100,7 +100,7 @@ def choose(
 ) -> Choice:
     """Time the engines here, in turn, and take the fastest that computes the network.
 
-    Each has to agree with torch in float32 within the tolerance of its precision (see `parity`);
+    Each has to agree with the network in float64 within the room of its precision (see `parity`);
     in int8, whose error depends on the network, on the most likely class of nine images in ten.
 
     Raises:
@@ -115,13 +115,14 @@ def choose(
     images = noise(artifact, batch_size)
     compared = noise(artifact, 2) if calibration is None else calibration
     wanted = in_batches(reference(artifact), compared)
+    room = tolerance(artifact, compared, wanted, precision)
     trials: dict[str, Trial] = {}
     ready: dict[str, Engine] = {}
     for name, found in _opened(artifact, known, precision, calibration):
         if isinstance(found, str):
             trials[name] = Trial(name=name, precision=precision, refused=found)
             continue
-        trials[name] = _compared(found, compared, wanted)
+        trials[name] = _compared(found, compared, wanted, room)
         if trials[name].refused is None:
             ready[name] = found
     if not ready:
@@ -181,12 +182,11 @@ def _opened(
             yield name, str(error)
 
 
-def _compared(engine: Engine, images: Tensor, wanted: Tensor) -> Trial:
+def _compared(engine: Engine, images: Tensor, wanted: Tensor, room: float | None) -> Trial:
     found = parity(wanted, in_batches(engine, images), images.shape[-1])
     refused = None
     if engine.precision == "int8" and found.agreement < AGREEMENT:
         refused = f"agrees on {100 * found.agreement:.0f} % of the images"
-    room = TOLERANCE.get(engine.precision)
     if room is not None and not found.relative <= room:
         refused = f"differs by {found.relative:.1e} of the largest logit, more than {room:.1e}"
     return Trial(

@@ -71,13 +71,12 @@ class Order:
         if self.kind not in FORMATS:
             known = ", ".join(FORMATS)
             raise UsageError(f"expected a format out of artifact, {known}, found {self.kind!r}")
-        engine = _ENGINES[self.kind]
-        if self.precision not in ENGINES[engine]:
-            known = ", ".join(ENGINES[engine])
+        if self.precision not in precisions(self.kind):
+            known = ", ".join(precisions(self.kind))
             raise UsageError(
                 f"expected precision {known} for {self.kind}, found {self.precision!r}"
             )
-        check_engine(engine, self.precision)
+        check_engine(_ENGINES[self.kind], self.precision)
         if self.precision != "int8":
             return
         if why := missing("onnxruntime"):  # which quantises for both formats
@@ -91,11 +90,10 @@ def export(
 ) -> tuple[Path, dict[str, Any]]:
     """Write a file that any number of images of any size go through.
 
-    Every file is compared with torch in float32, on real images (those given, or two photographs)
-    one, two and seven at once, at the profile's size and a larger one. In fp32 and bf16 the largest
-    difference has to stay within `parity.TOLERANCE`; int8, whose error depends on the network, has
-    to keep the class of most images and nearly all accuracy (see `checking`) on images that it was
-    not calibrated by.
+    Every file is compared with the network in float64, on real images (those given, or parts of two
+    photographs) one, two and seven at once, at the profile's size and a larger one. In fp32 and
+    bf16 the largest difference has to stay within `parity.tolerance`; int8 has to keep the class of
+    most images and nearly all accuracy (see `checking`) on images that it was not calibrated by.
 
     Args:
         artifact: the network with its weights.
@@ -133,7 +131,8 @@ def export(
 
 def _write(artifact: Artifact, made: Path, order: Order) -> dict[str, Any]:
     """The file and its report in a folder of their own."""
-    forward = _WRITERS[order.kind](artifact, made, order)
+    _WRITERS[order.kind](artifact, made, order)
+    forward = open_file(made, order.kind, order.precision)
     found = compared(artifact, forward, order.precision, order.given)
     report = {
         "network": artifact.network,
@@ -197,12 +196,21 @@ def _move(folder: Path, file: Path) -> None:
         made.replace(file.parent / made.name)
 
 
-def _write_torch(artifact: Artifact, file: Path, order: Order) -> Forward:
-    dtype = torch.bfloat16 if order.precision == "bf16" else None
-    program = exported(artifact, network(artifact, fold=order.fold, dtype=dtype))
-    extra = {"resnext.json": json.dumps(words(artifact), ensure_ascii=False)}
-    torch.export.save(program, file, extra_files=extra)
-    module = torch.export.load(file).module()  # written a moment ago, by us
+def precisions(kind: str) -> tuple[str, ...]:
+    """What files of a format there are."""
+    return ENGINES[_ENGINES[kind]]
+
+
+def open_file(file: Path, kind: str, precision: str) -> Forward:
+    """A file that `export` wrote, in the library that it is for.
+
+    Of nobody else's: `torch.export.load` would run code that is hidden in it.
+    """
+    if kind == "onnx":
+        return graph_onnxruntime(file.read_bytes(), precision)
+    if kind == "openvino":
+        return graph_openvino(file, precision)
+    module = torch.export.load(file).module()
 
     def forward(images: Tensor) -> Tensor:
         with torch.no_grad():
@@ -212,13 +220,18 @@ def _write_torch(artifact: Artifact, file: Path, order: Order) -> Forward:
     return forward
 
 
-def _write_onnx(artifact: Artifact, file: Path, order: Order) -> Forward:
-    graph = _graph(artifact, order)
-    file.write_bytes(graph)
-    return graph_onnxruntime(file.read_bytes(), order.precision)
+def _write_torch(artifact: Artifact, file: Path, order: Order) -> None:
+    dtype = torch.bfloat16 if order.precision == "bf16" else None
+    program = exported(artifact, network(artifact, fold=order.fold, dtype=dtype))
+    extra = {"resnext.json": json.dumps(words(artifact), ensure_ascii=False)}
+    torch.export.save(program, file, extra_files=extra)
 
 
-def _write_openvino(artifact: Artifact, file: Path, order: Order) -> Forward:
+def _write_onnx(artifact: Artifact, file: Path, order: Order) -> None:
+    file.write_bytes(_graph(artifact, order))
+
+
+def _write_openvino(artifact: Artifact, file: Path, order: Order) -> None:
     library = needed("openvino")
     model = library.Core().read_model(_graph(artifact, order))
     for key, value in words(artifact).items():
@@ -226,7 +239,6 @@ def _write_openvino(artifact: Artifact, file: Path, order: Order) -> Forward:
     if order.precision == "bf16":
         _halve(model)
     library.save_model(model, file, compress_to_fp16=False)
-    return graph_openvino(file, order.precision)
 
 
 def _halve(model: Any) -> None:
@@ -253,7 +265,7 @@ def _graph(artifact: Artifact, order: Order) -> bytes:
     return quantised(graph, order.given.calibration)
 
 
-_WRITERS: Mapping[str, Callable[[Artifact, Path, Order], Forward]] = {
+_WRITERS: Mapping[str, Callable[[Artifact, Path, Order], None]] = {
     "torch": _write_torch,
     "onnx": _write_onnx,
     "openvino": _write_openvino,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import resnext
 from resnext.data.profiles import Profile, profile
+from resnext.deploy import hub
 from resnext.deploy.artifact import Artifact, load
 from resnext.deploy.describing import preprocessing
 from resnext.errors import CheckpointError, DataError, UsageError
@@ -34,8 +35,8 @@ def artifact_of(
     """What a text stands for.
 
     Args:
-        given: an artifact, a run folder, a file of weights, or a name of a ResNet or ResNeXt (see
-            `runs.candidate`).
+        given: an artifact, ``hub:OWNER/NAME`` of one, a run folder, a file of weights, or a name of
+            a ResNet or ResNeXt (see `runs.candidate`).
         weights: the file for a network by name.
         profile_name: instead of its own preprocessing.
 
@@ -43,8 +44,9 @@ def artifact_of(
         UsageError: it stands for nothing, or for a network of another kind.
         CheckpointError: the weights are missing, damaged, of another network, or no numbers.
     """
-    path = Path(given).expanduser()
-    if is_artifact(path):
+    on_hub = str(given).startswith(hub.PREFIX)
+    path = hub.fetched(*hub.parsed(str(given))) if on_hub else Path(given).expanduser()
+    if on_hub or is_artifact(path):
         found = load(path)
         return found if profile_name is None else _prepared(found, profile(profile_name))
     found_candidate = candidate(str(given), weights, profile_name=profile_name)

@@ -38,6 +38,21 @@ class Sets:
     train: Coco | None
     evaluation: Coco
 
+    @property
+    def name(self) -> str:
+        """Both splits."""
+        return "+".join(one.name for one in (self.train, self.evaluation) if one)
+
+    @property
+    def location(self) -> str:
+        """Where the pictures that are scored on lie."""
+        return str(self.evaluation.images)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of both splits."""
+        return "+".join(one.fingerprint for one in (self.train, self.evaluation) if one)
+
 
 def open_sets(
     root: Path, *, train: str | None = None, evaluation: str | None = None, training: bool = True
@@ -57,6 +72,11 @@ def open_sets(
         return Sets(train=None, evaluation=scored)
     check_pair(trained, scored)
     return Sets(train=trained, evaluation=scored)
+
+
+def is_coco(root: Path) -> bool:
+    """Whether a folder is laid out as COCO is."""
+    return any((root / "annotations").glob("instances_*.json"))
 
 
 def check_pair(train: Coco, evaluation: Coco) -> None:
@@ -96,6 +116,15 @@ def open_split(root: Path, split: str) -> Coco:
             "the name of a split the files are taken as they are"
         )
     return found
+
+
+def made_again(root: Path, split: str) -> Coco:
+    """A split by name, however many images it has: what a run's record names.
+
+    Raises:
+        DataError: it is not there.
+    """
+    return _read(root, split)
 
 
 def _opened(root: Path, split: str | None, usual: tuple[str, ...]) -> Coco:

@@ -339,7 +339,7 @@ def _column(
     texts: tuple[str, ...] = (),
     blocks: int = 1,
 ) -> _Column:
-    unit = "classes" if name == "classifier" else "channels"
+    unit = "classes" if name == "classifier" else "channel" if channels == 1 else "channels"
     place = () if name == "classifier" else (f"{size[0]}×{size[1]}",)
     return _Column(
         slats=blocks,

@@ -48,11 +48,16 @@ def initial_weights(path: Path) -> Initial:
         raise CheckpointError(f"cannot read {file}: {error.strerror or error}") from error
 
 
-def load_pretrained(model: nn.Module, initial: Initial) -> bool:
+def load_pretrained(model: nn.Module, initial: Initial, *, new_head: bool = False) -> bool:
     """Give `model` the weights of a file; a classifier of other classes stays as it is.
 
     Takes safetensors, with a checksum beside it or without, and `.pt` or `.pth` files that hold
     nothing but tensors: no file can run code.
+
+    Args:
+        model: of the same network.
+        initial: the file.
+        new_head: whether the classifier stays as it is in any case.
 
     Returns:
         Whether the classifier was taken over too.
@@ -65,7 +70,9 @@ def load_pretrained(model: nn.Module, initial: Initial) -> bool:
         raise CheckpointError(f"expected {path} as it was, found other bytes")
     weights = read_weights(path)
     ours = model.state_dict()
-    head = all(name in weights and weights[name].shape == ours[name].shape for name in _HEAD)
+    head = not new_head and all(
+        name in weights and weights[name].shape == ours[name].shape for name in _HEAD
+    )
     if not head:
         weights |= {name: ours[name] for name in _HEAD}
     require_same(f"{path} to hold weights", ours, weights)

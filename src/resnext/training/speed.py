@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from resnext.errors import UsageError
+from resnext.kernels import Backend, runs_on
 from resnext.training.distributed import World
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -28,6 +29,8 @@ class Speed:
         sync_bn: normalise over the whole batch of all processes instead of parts of it.
         sharded: split weights, gradients and momentum over the processes instead of repeating them.
         channels_last: the layout that convolutions are fastest in.
+        backend: of the grouped convolutions; None takes what was measured fastest on this kind of
+            GPU, and the framework's on any other device.
     """
 
     precision: Precision = "fp32"
@@ -36,6 +39,7 @@ class Speed:
     sync_bn: bool = False
     sharded: bool = False
     channels_last: bool = True
+    backend: Backend | None = None
 
 
 PLAIN = Speed()
@@ -75,5 +79,10 @@ def check_speed(speed: Speed, device: torch.device, world: World) -> None:
         raise UsageError("expected fp32 or bf16, not compiled, to be sharded, found another speed")
     if speed.compilation == "cuda-graphs" and device.type != "cuda":
         raise UsageError(f"expected a GPU for cuda-graphs, found {device.type}")
+    if speed.backend in ("triton", "fused") and not runs_on(device.type):
+        raise UsageError(
+            f"expected a GPU and triton for backend {speed.backend}, found {device.type}; "
+            "auto takes what there is"
+        )
     if speed.micro_batch is not None and speed.micro_batch < 1:
         raise UsageError(f"expected a micro-batch of at least 1 image, found {speed.micro_batch}")
