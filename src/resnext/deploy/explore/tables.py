@@ -139,25 +139,45 @@ def _costs(kind: Kind) -> Iterator[tuple[list[dict[str, Any]], list[int]]]:
     Depths share what they have in common: by rule 1 all blocks of a stage but the first are alike,
     so that two of them tell the cost of any number.
     """
-    shallow: dict[tuple[Spec, int], Complexity] = {}
-    stages: dict[tuple[Spec, int, int, int], _Stage] = {}
-    classifiers: dict[tuple[int, int], Layer] = {}
-    spec, words = None, []
-    for setting in _along(kind, _AXES["stages"]):
-        if spec is None or setting.resolution == kind.resolutions[0]:
-            spec = setting.spec
-            cut, words = _cut(spec), stage_words(spec)
-        size = setting.resolution
-        if (cut, size) not in shallow:
-            shallow[cut, size] = complexity(cut, size)
-        chain = []
-        for place, blocks in enumerate((1, *(stage.blocks for stage in spec.stages))):
-            key = (cut, size, place, blocks)
-            if key not in stages:
-                stages[key] = _stage(shallow[cut, size], place, blocks)
-            chain.append(stages[key])
-        rows = [stage_row(x.cost, w) for x, w in zip(chain, words, strict=False)]
-        yield rows, [_memory(chain, _classifier(spec, n, classifiers)) for n in kind.classes]
+    counted = _Counted()
+    for depth, template, shortcut in product(kind.depths, kind.templates, kind.shortcuts):
+        spec = kind.setting(depth, template, shortcut, kind.resolutions[0], kind.classes[0]).spec
+        cut, words = _cut(spec), stage_words(spec)
+        blocks = (1, *(stage.blocks for stage in spec.stages))
+        classifiers = [counted.classifier(spec, classes) for classes in kind.classes]
+        for size in kind.resolutions:
+            chain = counted.stages(cut, size, blocks)
+            rows = [stage_row(x.cost, w) for x, w in zip(chain, words, strict=False)]
+            yield rows, [_memory(chain, classifier) for classifier in classifiers]
+
+
+class _Counted:
+    """What of a kind was counted already."""
+
+    def __init__(self) -> None:
+        self._cuts: dict[Spec, dict[int, Complexity]] = {}
+        self._stages: dict[tuple[int, int, int, int], _Stage] = {}
+        self._classifiers: dict[tuple[int, int], Layer] = {}
+
+    def stages(self, cut: Spec, size: int, blocks: tuple[int, ...]) -> list[_Stage]:
+        """All but the classifier, at so many blocks."""
+        costs = self._cuts.setdefault(cut, {})
+        if size not in costs:
+            costs[size] = complexity(cut, size)
+        return [self._stage(costs[size], place, count) for place, count in enumerate(blocks)]
+
+    def _stage(self, shallow: Complexity, place: int, blocks: int) -> _Stage:
+        key = (id(shallow), shallow.resolution[0], place, blocks)  # it is kept, so is its id
+        if key not in self._stages:
+            self._stages[key] = _stage(shallow, place, blocks)
+        return self._stages[key]
+
+    def classifier(self, spec: Spec, classes: int) -> Layer:
+        """The last layer, which depends on little."""
+        key = (spec.out_channels, classes)
+        if key not in self._classifiers:
+            self._classifiers[key] = complexity(replace(_cut(spec), classes=classes)).layers[-1]
+        return self._classifiers[key]
 
 
 def _cut(spec: Spec) -> Spec:
@@ -174,21 +194,14 @@ def _stage(shallow: Complexity, place: int, blocks: int) -> _Stage:
     held_again = hold(again, BATCH)
     for _ in range(blocks - 1):
         held = held.then(held_again)
-    all_ = [*layers, *again * (blocks - 2)]
-    cost = replace(
-        shallow.stages[place],
-        parameters=sum(layer.parameters for layer in all_),
-        multiply_adds=sum(layer.multiply_adds for layer in all_),
-        activations=sum(layer.activations for layer in all_),
+    cost, more = shallow.stages[place], max(0, blocks - 2)
+    deep = replace(
+        cost,
+        parameters=cost.parameters + more * sum(layer.parameters for layer in again),
+        multiply_adds=cost.multiply_adds + more * sum(layer.multiply_adds for layer in again),
+        activations=cost.activations + more * sum(layer.activations for layer in again),
     )
-    return _Stage(cost, held.then(hold(layers[end:], BATCH)))
-
-
-def _classifier(spec: Spec, classes: int, known: dict[tuple[int, int], Layer]) -> Layer:
-    key = (spec.out_channels, classes)
-    if key not in known:
-        known[key] = complexity(replace(_cut(spec), classes=classes)).layers[-1]
-    return known[key]
+    return _Stage(deep, held.then(hold(layers[end:], BATCH)))
 
 
 def _memory(stages: list[_Stage], classifier: Layer) -> int:
