@@ -24,3 +24,23 @@ def rows_of_a_wrong_kernel():
         return rows()
     finally:
         launching.packed = right
+
+
+def rows_where_a_launch_does_not_fit():
+    """As if the first launch that is tried asked for too much shared memory."""
+    from triton.runtime.errors import OutOfResources
+
+    from resnext.kernels import launching
+
+    right = launching.convolve
+
+    def convolve(x, weight, stride, launch):
+        if launch.stages == 3:
+            raise OutOfResources(300_000, 232_448, "shared memory")
+        return right(x, weight, stride, launch)
+
+    launching.convolve = convolve
+    try:
+        return rows(tune=True)
+    finally:
+        launching.convolve = right

@@ -115,7 +115,11 @@ def _contest(
     calls: dict[tuple[str, Launch | None], Call] = {}
     errors: dict[tuple[str, Launch | None], float] = {}
     for key, call in _methods(given, setting).items():
-        errors[key] = reference.error(_methods(few, setting, only=key)[key](), truth)
+        try:
+            found = _methods(few, setting, only=key)[key]()
+        except _too_large():
+            continue  # a launch that asks for more shared memory than there is
+        errors[key] = reference.error(found, truth)
         calls[key] = call
     bound = reference.BOUNDS[DTYPES[setting.precision]]
     right = {key: call for key, call in calls.items() if errors[key] <= bound}
@@ -224,6 +228,14 @@ def _methods(
         launches = candidates(shape) if setting.tune else [estimated(shape)]
         calls |= {(TRITON, launch): given.ours(launch) for launch in launches}
     return calls if only is None else {only: calls.get(only) or given.ours(_launch(only))}
+
+
+def _too_large() -> type[Exception]:
+    """What triton says of a launch that no multiprocessor has room for."""
+    from triton.runtime.errors import OutOfResources
+
+    found: type[Exception] = OutOfResources
+    return found
 
 
 def _launch(key: tuple[str, Launch | None]) -> Launch:

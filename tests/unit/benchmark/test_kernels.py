@@ -100,6 +100,18 @@ def test_a_wrong_kernel_is_not_timed(interpret):
     assert summary(found).compared == 2
 
 
+@pytest.mark.slow
+def test_a_launch_that_does_not_fit_is_left_out(interpret):
+    found = interpret(measured_kernels.rows_where_a_launch_does_not_fit)
+    stages = {
+        direction: {row.launch.stages for row in found if row.launch and row.direction == direction}
+        for direction in DIRECTIONS
+    }
+    assert stages == {
+        "forward": {1, 2}, "input-gradient": {1, 2, 3}, "weight-gradient": {1, 2, 3}
+    }  # fmt: skip
+
+
 def test_the_table_gets_the_fastest_that_is_right(rows):
     quick = [replace(row, median=1.0) if row.method == TRITON else row for row in rows]
     table = fastest(quick)

@@ -25,7 +25,7 @@ def test_result_and_all_gradients(interpret, width, stride):
     check_float32(interpret(interpreted.between_norms_errors, size, width, stride))
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_each_part_of_a_batch_is_normalised_by_itself(interpret, stride):
     errors = interpret(
         interpreted.between_norms_errors, (8, 32, 5, 6), 8, stride, "float32", part=4

@@ -112,10 +112,10 @@ def check(found, *, fused=False):
     ("direction", "width", "side", "stride"),
     [
         ("forward", 4, 56, 1),
-        ("forward", 8, 56, 2),
+        pytest.param("forward", 8, 56, 2, marks=pytest.mark.slow),
         ("input-gradient", 8, 56, 2),
         ("weight-gradient", 4, 56, 1),
-        ("weight-gradient", 64, 14, 1),
+        pytest.param("weight-gradient", 64, 14, 1, marks=pytest.mark.slow),
     ],
 )
 def test_each_kernel_keeps_to_registers_and_tensor_cores(direction, width, side, stride):

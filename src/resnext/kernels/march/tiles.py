@@ -6,13 +6,6 @@ A tile is [blocks, M pixels, B channels]; the product of one block is the work o
 import triton
 import triton.language as tl
 
-PLAIN = tl.constexpr(0)
-"""Operands as they lie in memory."""
-NORMALISED = tl.constexpr(1)
-"""relu(c0 * x + c1): the normalisation and the ReLU in front of the convolution."""
-NORM_GRADIENT = tl.constexpr(2)
-"""c0 * x + c1 * y + c2: the gradient behind a normalisation; x its masked gradient, y its input."""
-
 
 @triton.jit
 def channels(BLOCKS: tl.constexpr, B: tl.constexpr):
@@ -48,7 +41,13 @@ def coefficients(P, ch, part, parts, C, MODE: tl.constexpr):
 
 @triton.jit
 def operand(P, Q, ch, row, col, ok, W, C, c0, c1, c2, MODE: tl.constexpr, UP: tl.constexpr):
-    """Pixels ready for a product. Padding is zero behind the normalisation, not in front of it."""
+    """Pixels ready for a product.
+
+    Mode 0: as they lie in memory. Mode 1: relu(c0 * x + c1), the normalisation and the ReLU in
+    front of the convolution. Mode 2: c0 * x + c1 * y + c2, the gradient in front of the
+    normalisation behind it; x is the masked gradient, y the norm's input. Padding is zero behind
+    all this, not in front of it.
+    """
     x, inside = pixels(P, ch, row, col, ok, W, C)
     if MODE == 1:
         normal = tl.maximum(x.to(tl.float32) * c0 + c1, 0.0)
