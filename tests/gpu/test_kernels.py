@@ -127,6 +127,15 @@ def test_every_launch_that_tuning_may_choose_is_right(conv):
         check(errors(x, weight, dy, conv.stride, launches.__getitem__), torch.bfloat16)
 
 
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_kernels_run_where_their_maps_are():
+    x, weight, _ = operands(4, (14, 14), 1, torch.bfloat16)
+    here = grouped_conv2d(x, weight)
+    there = grouped_conv2d(x.to("cuda:1"), weight.to("cuda:1"))
+    assert there.device == torch.device("cuda:1")
+    assert there.cpu().equal(here.cpu())
+
+
 def test_results_are_the_same_every_time():
     x, weight, dy = operands(4, (56, 56), 1, torch.bfloat16, images=64, channels=128)
     launch = usual(x, weight, 1)("weight-gradient")

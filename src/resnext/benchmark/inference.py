@@ -24,7 +24,6 @@ from resnext.deploy.libraries import ENGINES, bf16_at_hand, missing, open_librar
 from resnext.deploy.origin import artifact_of_model
 from resnext.deploy.packages import needed
 from resnext.deploy.parity import Parity, noise, parity, reference
-from resnext.deploy.samples import photographs
 from resnext.errors import UsageError
 from resnext.model.network import build
 from resnext.spec import Spec
@@ -32,6 +31,7 @@ from resnext.spec import Spec
 OURS = "resnext"
 DIRECT = ("ONNX Runtime, directly", "OpenVINO, directly")
 _COMPARED = 4  # images whose logits are compared
+_SLICE = 8  # images of a slice at least: one alone takes too short to be timed well
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -100,7 +100,7 @@ def benchmark_inference(
 
     Args:
         setting: what is run.
-        artifact: weights of the network; random ones, with normalisation that was fed, if left out.
+        artifact: weights of the network; random ones if left out.
 
     Raises:
         UsageError: the extra `export` is not installed, without which there is nothing to beat.
@@ -109,7 +109,7 @@ def benchmark_inference(
         if why := missing(engine):
             raise UsageError(why)
     torch.set_num_threads(setting.threads)
-    used = _random(setting) if artifact is None else artifact
+    used = artifact or artifact_of_model(build(setting.network, seed=setting.seed))
     compared = noise(used, _COMPARED, seed=setting.seed)
     wanted = reference(used)(compared)
     methods: dict[_Key, _Method] = {}
@@ -131,24 +131,12 @@ def benchmark_inference(
         yield from _rows(auto | methods, used, batch, setting)
 
 
-def _random(setting: Setting) -> Artifact:
-    """Random weights, and statistics of what they see, as training would leave them."""
-    model = build(setting.network, seed=setting.seed)
-    made = artifact_of_model(model)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-        model.train()(noise(made, 4, seed=setting.seed + 1))
-    return artifact_of_model(model)
-
-
 Made = Callable[[], tuple[Forward, str]]
 
 
 def _methods(artifact: Artifact, setting: Setting) -> Iterator[tuple[str, str, Made]]:
     """Names, precisions, and how each is made."""
-    calibration = photographs(artifact, 8)
+    calibration = noise(artifact, 8, seed=setting.seed + 1)  # like the images that follow
     for engine, precisions in ENGINES.items():
         if engine == "compile" and not setting.compiled:
             continue
@@ -277,12 +265,14 @@ def _rates(
 ) -> dict[_Key, list[float]]:
     clock = time.process_time if setting.threads == 1 else time.perf_counter
     shuffle = random.Random(setting.seed)
+    times = max(1, _SLICE // len(images))
     for method in methods.values():
         method.forward(images)  # memory, and kernels of this size
     rates: dict[_Key, list[float]] = {key: [] for key in methods}
     for _ in range(setting.slices):
         for key in shuffle.sample(list(methods), len(methods)):
             started = clock()
-            methods[key].forward(images)
-            rates[key].append(len(images) / (clock() - started))
+            for _ in range(times):
+                methods[key].forward(images)
+            rates[key].append(times * len(images) / (clock() - started))
     return rates

@@ -130,7 +130,7 @@ def made_again(root: Path, split: str) -> Coco:
 def _opened(root: Path, split: str | None, usual: tuple[str, ...]) -> Coco:
     if split is not None:
         return open_split(root, split)
-    there = [name for name in usual if _file(root, name).exists()]
+    there = [name for name in usual if _there(root, name)]
     if there:
         return _plain(root, there[0])
     if _file(root, "val2014").exists() and usual[1] in COUNTS:
@@ -143,7 +143,7 @@ def _opened(root: Path, split: str | None, usual: tuple[str, ...]) -> Coco:
 
 def _read(root: Path, split: str) -> Coco:
     same = _SAME.get(split, split)
-    if _file(root, same).exists():
+    if _there(root, same):
         return replace(_plain(root, same), name=split)
     if split in ("train2014", "val2014") or not _file(root, "val2014").exists():
         return _plain(root, split)
@@ -155,6 +155,15 @@ def _read(root: Path, split: str) -> Coco:
     if split == "val35k":
         return rest
     return joined(_plain(root, "train2014"), rest, root, split)
+
+
+def _there(root: Path, split: str) -> bool:
+    """Whether a split has files of its own.
+
+    Beside files of 2014, val2017's annotations without its images are there for their numbers.
+    """
+    numbers_only = _file(root, "val2014").exists() and not (root / split).is_dir()
+    return _file(root, split).exists() and not numbers_only
 
 
 def _plain(root: Path, split: str) -> Coco:

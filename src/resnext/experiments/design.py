@@ -86,6 +86,18 @@ def leading_classes(count: int) -> int:
     return 1000 if count == 5000 else count // 2
 
 
+def check_epochs(scale: Scale, epochs: int | None) -> None:
+    """Refuse other epochs than the paper's at the paper's scale.
+
+    Raises:
+        UsageError: they are asked for.
+    """
+    if scale == "paper" and epochs is not None:
+        raise UsageError(
+            f"expected no --epochs at the scale paper, found {epochs}; take --scale short"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One network, trained once for each seed.
@@ -118,10 +130,7 @@ class Row:
         Raises:
             UsageError: other epochs than the paper's at the paper's scale.
         """
-        if scale == "paper" and epochs is not None:
-            raise UsageError(
-                f"expected no --epochs at the scale paper, found {epochs}; take --scale short"
-            )
+        check_epochs(scale, epochs)
         if scale == "demo":
             usual = digits() if is_digits else small()
             wanted = usual.with_epochs(epochs or DEMO_EPOCHS[usual.name])

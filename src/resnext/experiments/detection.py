@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,15 +27,16 @@ from resnext.detection.schedule import Schedule
 from resnext.detection.schedule import Study as Schedules
 from resnext.detection.schedule import study as schedules
 from resnext.detection.splits import Sets, open_sets
-from resnext.experiments.design import Experiment, Measure, Row, Scale
+from resnext.experiments.design import Experiment, Measure, Row, Scale, check_epochs
 from resnext.experiments.findings import Findings, Spread
 from resnext.experiments.imagenet import R50, R101, X50, X101
 from resnext.experiments.measuring import Bench, Tick
 from resnext.experiments.paper import number
-from resnext.experiments.study import Job, Study, describe, short
+from resnext.experiments.study import Job, Study, describe, require_commit, short
 from resnext.families import compose
 from resnext.report import write_report
 from resnext.report.content import Chart, Column, Line, Part, Table, Value
+from resnext.runs.pretrained import initial_weights
 from resnext.spec import Spec
 
 BACKBONES = (R50, X50, R101, X101)
@@ -98,13 +100,18 @@ def backbone(row: Row, scale: Scale) -> Spec:
 
 
 def method(study: Study) -> Schedules:
-    """The profile `paper` at a scale, over as many epochs as were asked for."""
+    """The profile `paper` at a scale, over as many epochs as were asked for.
+
+    Raises:
+        UsageError: other epochs than the paper's at the paper's scale.
+    """
     choices, objects = study.choices, study.choices.objects
+    check_epochs(choices.scale, choices.epochs)
     if choices.scale == "demo":
         wanted = schedules("paper", settings=DEMO)
     else:
         wanted = schedules("paper", steps=SHORT_STEPS if choices.scale == "short" else None)
-    if choices.epochs is None or choices.scale == "paper" or objects is None:
+    if choices.epochs is None or objects is None:
         return wanted
     assert objects.train is not None
     seen = choices.epochs * len(objects.train.usable)
@@ -118,7 +125,7 @@ def _plan(study: Study, row: Row, seed: int, objects: Sets) -> DetectionPlan:
     choices = study.choices
     weights = None
     if choices.scale != "demo":
-        weights = choices.weights.get(row.id) or study.job(row, seed).path
+        weights = _given(study, row) or study.job(row, seed).path
     return plan_detection(
         objects,
         backbone(row, choices.scale),
@@ -130,28 +137,45 @@ def _plan(study: Study, row: Row, seed: int, objects: Sets) -> DetectionPlan:
     )
 
 
+def _given(study: Study, row: Row) -> Path | None:
+    """The weights that are named for a backbone."""
+    return study.choices.weights.get(row.id)
+
+
+@cache
+def _digest(weights: Path, changed: int) -> str:
+    """SHA-256 of a file or run; a study asks for it many times."""
+    del changed
+    return initial_weights(weights).sha256
+
+
 def _settings(study: Study, row: Row) -> dict[str, Any]:
-    wanted = method(study)
+    wanted, given = method(study), _given(study, row)
     return {
         "network": backbone(row, study.choices.scale).to_dict(),
         "method": wanted.method.model_dump(mode="json"),
         "schedules": [one.model_dump(mode="json") for one in wanted.schedules],
+        "weights": None if given is None else _digest(given, given.stat().st_mtime_ns),
     }
 
 
 def _needs(study: Study, row: Row) -> tuple[Row, ...]:
-    given = study.choices.scale == "demo" or row.id in study.choices.weights
-    return () if given else (row,)
+    begun = study.choices.scale == "demo" or _given(study, row) is not None
+    return () if begun else (row,)
 
 
 def _run(bench: Bench, row: Row) -> Iterator[Tick | dict[str, Any]]:
     plan = _plan(bench.study, row, bench.job.seed, bench.objects)
     folder = plan.create_or_continue(bench.job.path, sys.argv)
+    require_commit(bench.job, folder.record.commit, any_commit=bench.study.choices.any_commit)
     if not folder.finished():
         total = sum(one.steps for one in plan.study.schedules)
         for progress in train_detector(plan, folder, stop=bench.stop):
             yield from _told(progress, total)
-    values: dict[str, Any] = {"begins_with": folder.record.initial_weights}
+    values: dict[str, Any] = {
+        "begins_with": folder.record.initial_weights,
+        "commit": folder.record.commit,
+    }
     values["scored"] = yield from _scored(bench, bench.objects.evaluation, page=True)
     if bench.study.choices.scale == "demo":
         assert bench.objects.train is not None
@@ -275,8 +299,15 @@ def _row(findings: Findings, row: Row, measure: Measure, *, demo: bool) -> tuple
             cells.append(_spread(results, "scored_on_training", field).mean)
         else:
             cells.append(None if ours.mean is None or paper is None else ours.mean - paper)
-    commits = ", ".join(sorted({short(one["commit"]) for one in results})) or None
+    commits = ", ".join(sorted({short(one) for one in _commits(results)})) or None
     return (*cells, _spread(results, "scored", "ap").error, len(results), commits)
+
+
+def _commits(results: Sequence[dict[str, Any]]) -> Iterator[str | None]:
+    """The code that trained and the code that scored."""
+    for one in results:
+        yield one["commit"]
+        yield one["values"].get("commit", one["commit"])
 
 
 def _spread(results: Sequence[dict[str, Any]], which: str, field: str) -> Spread:

@@ -236,7 +236,7 @@ def _measured(job: Job, *, any_commit: bool, ours: bool) -> State:
                 f"expected {job.path} to be measured with {name} {_brief(value)}, found "
                 f"{_brief(found)}; take another --out, or move it away"
             )
-    _require_commit(job, result["commit"], any_commit=any_commit)
+    require_commit(job, result["commit"], any_commit=any_commit)
     return State(kind="done", done=1)
 
 
@@ -254,10 +254,15 @@ def _require_same(job: Job, folder: RunFolder, *, any_commit: bool) -> None:
             f"expected {job.path} to hold the run of {job.what.label} with seed {job.seed}, found "
             f"another: {'; '.join(odd[:3])}; take another --out, or move it away"
         )
-    _require_commit(job, folder.record.commit, any_commit=any_commit)
+    require_commit(job, folder.record.commit, any_commit=any_commit)
 
 
-def _require_commit(job: Job, found: str | None, *, any_commit: bool) -> None:
+def require_commit(job: Job, found: str | None, *, any_commit: bool) -> None:
+    """Refuse what other code has made or begun.
+
+    Raises:
+        UsageError: it has, and is not to count.
+    """
     ours = source_commit()
     if found != ours and not any_commit:
         raise UsageError(

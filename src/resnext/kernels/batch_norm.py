@@ -10,14 +10,18 @@ variance is off by about 1e-7 (1 + mean^2 / variance) of itself: a channel of tw
 to be nearly equal has a worse one than the framework's, by up to fifty times.
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
 from resnext.kernels.choices import Direction, Shape, estimated_fused
-from resnext.kernels.grouped_conv import unsupported
+from resnext.kernels.grouped_conv import device_of, unsupported
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _MOST_IMAGES = 4
 """Of a tile, which must not reach from one part of the batch into the next."""
 
@@ -29,6 +33,18 @@ def fusible(x: Tensor, weight: Tensor, stride: int, part: int) -> bool:
     return (whole or equal) and unsupported(x, weight, stride) is None
 
 
+def _where_its_map_is(function: Callable[P, R]) -> Callable[P, R]:
+    """Triton launches on the current GPU; make that the one of the first argument."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with device_of(args[0]):  # type: ignore[arg-type] # P cannot say that it is a map
+            return function(*args, **kwargs)
+
+    return call
+
+
+@_where_its_map_is
 def forward(
     x: Tensor,
     gamma1: Tensor,
@@ -65,6 +81,7 @@ def forward(
     return z, y, norm1.coefficients, norm1.variance, norm2.coefficients, norm2.variance
 
 
+@_where_its_map_is
 def backward(
     dz: Tensor,
     x: Tensor,

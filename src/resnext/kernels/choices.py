@@ -115,7 +115,7 @@ def estimated_fused(shape: Shape) -> Launch:
     """The launch of a kernel with normalisation in front and behind, which takes more registers.
 
     Compiled for Hopper, nothing spills: the input gradient takes half as many pixels at a time,
-    and blocks of 32 channels and more have eight warps.
+    and blocks of 32 channels and more have eight warps; narrow ones do not load ahead.
     """
     usual = estimated(shape)
     wide = block_width(shape.group_width) > 16
@@ -130,7 +130,7 @@ def estimated_fused(shape: Shape) -> Launch:
         columns=columns,
         images=16 // columns,
         warps=8 if wide else usual.warps,
-        stages=min(usual.stages, 2),
+        stages=min(usual.stages, 2 if wide else 1),
     )
 
 

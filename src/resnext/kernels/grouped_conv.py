@@ -8,6 +8,7 @@ weights are not: kernels cast them when they pack them, and their gradient is ne
 
 import os
 import warnings
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any
 
@@ -101,6 +102,12 @@ def runs_on(device: str) -> bool:
     return _TRITON and (device == "cuda" or (device == "cpu" and _INTERPRETED))
 
 
+def device_of(x: Tensor) -> AbstractContextManager[object]:
+    """Make the GPU of x the current one, which is where triton launches; nothing on a processor."""
+    found: AbstractContextManager[object] = torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+    return found
+
+
 def kept_backend(backend: Backend, device: torch.device) -> Backend | None:
     """What a run was begun with, where this device has it; else None, to choose anew."""
     return backend if backend in ("framework", "merged") or runs_on(device.type) else None
@@ -165,7 +172,8 @@ def grouped_conv(x: Tensor, weight: Tensor, stride: int, path: str) -> Tensor:
     if choice.path == "triton":
         from resnext.kernels import launching
 
-        return launching.convolve(x, weight, stride, choice.launch)
+        with device_of(x):
+            return launching.convolve(x, weight, stride, choice.launch)
     wide, groups = _weights_of(choice, weight, x.dtype)
     y = F.conv2d(x, wide, stride=stride, padding=1, groups=groups)
     return y.contiguous(memory_format=torch.channels_last)
@@ -180,7 +188,8 @@ def input_gradient(
     if choice.path == "triton":
         from resnext.kernels import launching
 
-        return launching.input_gradient(dy, weight, (height, width), stride, choice.launch)
+        with device_of(dy):
+            return launching.input_gradient(dy, weight, (height, width), stride, choice.launch)
     wide, groups = _weights_of(choice, weight, dy.dtype)
     x = dy.new_empty(1).expand(len(dy), dy.shape[1], height, width)  # only its shape counts
     dx, _, _ = _backward(dy, x, wide, stride, groups, [True, False, False])
@@ -194,7 +203,8 @@ def weight_gradient(x: Tensor, dy: Tensor, weight: Tensor, stride: int, path: st
     if choice.path == "triton":
         from resnext.kernels import launching
 
-        return launching.weights_gradient(x, dy, weight, stride, choice.launch)
+        with device_of(x):
+            return launching.weights_gradient(x, dy, weight, stride, choice.launch)
     wide, groups = _weights_of(choice, weight, x.dtype)
     _, dw, _ = _backward(dy, x, wide, stride, groups, [False, True, False])
     return torch.empty_like(weight).copy_(unmerge(dw, weight.shape[1]))

@@ -22,13 +22,13 @@ from resnext.runs.beginning import beginning
 from resnext.runs.choosing import chosen_profile, chosen_recipe, new_head, usual_network
 from resnext.runs.fitting import fitting_speed
 from resnext.runs.folder import RECORD, RunFolder
-from resnext.runs.pretrained import Initial
+from resnext.runs.pretrained import Initial, require_fitting
 from resnext.runs.provenance import machine, source_commit, versions
 from resnext.runs.records import DataRecord, OnNan, RunRecord, differences
 from resnext.spec import Spec
 from resnext.training.distributed import ALONE, World
 from resnext.training.recipe import Recipe
-from resnext.training.speed import PLAIN, Speed, check_speed
+from resnext.training.speed import PLAIN, Speed, check_sharding, check_speed
 
 NAN_LIMIT = 20
 """Steps without a finite gradient that may be left out of a run."""
@@ -175,6 +175,10 @@ def plan(
             "--weights with a run folder, a file, torchvision:NAME or timm:NAME"
         )
     spec = _fitted(named, opened, seen)
+    _check_together(wanted, spec, speed, world)
+    anew = begun is not None and new_head(begun, wanted, opened)
+    if begun is not None and not isinstance(weights, Initial):  # of a run that may be over them
+        require_fitting(spec, begun.initial, new_head=anew)
     return Plan(
         spec=spec,
         recipe=wanted,
@@ -189,7 +193,7 @@ def plan(
         on_nan=on_nan,
         nan_limit=nan_limit,
         initial=None if begun is None else begun.initial,
-        new_head=begun is not None and new_head(begun, wanted, opened),
+        new_head=anew,
         processes=world.size,
         name=f"{_short(named)}-{_slug(opened.name)}-seed{seed}",
     )
@@ -253,6 +257,28 @@ def _kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
     return (
         DataError if all(text.startswith(("images ", "classes ")) for text in odd) else UsageError
     )
+
+
+def _check_together(wanted: Recipe, spec: Spec, speed: Speed, world: World) -> None:
+    """Refuse what a training would only find out behind its first folder.
+
+    Raises:
+        UsageError: recipe, network, speed and processes do not go together.
+    """
+    if speed.sharded:
+        check_sharding(wanted)
+    part = wanted.bn_batch or 1
+    if wanted.batch_size // part < world.size:
+        raise UsageError(
+            f"expected at most {wanted.batch_size // part} processes for batches of "
+            f"{wanted.batch_size} images in parts of {part}, found {world.size}; take fewer, or "
+            f"--set bn_batch={max(1, wanted.batch_size // world.size)}, or a larger --batch-size"
+        )
+    if wanted.leading is not None and wanted.leading > spec.classes:
+        raise UsageError(
+            f"expected at most the {spec.classes} classes of the data to be leading, found "
+            f"{wanted.leading}; say --set leading=N"
+        )
 
 
 def _adapted(

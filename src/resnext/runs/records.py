@@ -172,15 +172,22 @@ def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:
     """What makes two runs different ones: `field theirs instead of ours`.
 
     The machine does not: its device, threads, processes, workers and backend may change between
-    two parts of a run, at the price of other rounding. Nor does the place of images that are the
-    same.
+    two parts of a run, at the price of other rounding. Nor does the place of images or of initial
+    weights that are the same.
     """
     mine, other = (_deciding(record) for record in (ours, theirs))
     for field in mine:
         if field == "data" and mine["images"] == other["images"]:
             continue
+        if field == "initial_weights" and same_weights(mine[field], other[field]):
+            continue
         if mine[field] != other[field]:
             yield f"{field} {_short(other[field])} instead of {_short(mine[field])}"
+
+
+def same_weights(one: str | None, other: str | None) -> bool:
+    """Whether two files, as a record names them, hold the same bytes."""
+    return one is not None and other is not None and one.split()[-1] == other.split()[-1]
 
 
 def _deciding(record: RunRecord) -> dict[str, Any]:

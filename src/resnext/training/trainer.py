@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnext.errors import DataError, UsageError
+from resnext.errors import DataError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
 from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
@@ -58,12 +58,11 @@ class Trainer:
         class's images.
 
         Raises:
-            UsageError: the device cannot do what `speed` asks for.
+            UsageError: the device cannot do what `speed` asks for, or not by this recipe.
         """
         self.recipe, self.world, self.seed = recipe, world, seed
         self.device = torch.device(device)
-        check_speed(speed, self.device, world)
-        _check_sharding(speed, recipe)
+        check_speed(speed, self.device, world, recipe)
         self._speed, self._skip_bad = speed, skip_bad
         if speed.channels_last and not speed.sharded:  # FSDP takes rows of contiguous weights only
             model.to(memory_format=torch.channels_last)
@@ -240,14 +239,12 @@ class Trainer:
         return logits, loss
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        weight = None if self._class_weights is None else self._class_weights.to(logits.dtype)
-        return F.cross_entropy(
-            logits,
-            labels,
-            weight=weight,
-            reduction="sum",
-            label_smoothing=self.recipe.label_smoothing,
-        )
+        """Summed over the images, each by the weight of its class: torch's own smooths by them."""
+        smoothing, weights = self.recipe.label_smoothing, self._class_weights
+        if weights is None:
+            return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        return losses @ weights.to(losses.dtype)[labels]
 
     def _nothing(self, images: Tensor) -> None:
         """Take part in an exchange of gradients without an image of one's own."""
@@ -386,13 +383,6 @@ class Trainer:
             for name, p in self._held.items()
             if "momentum_buffer" in state[p]
         }
-
-
-def _check_sharding(speed: Speed, recipe: Recipe) -> None:
-    if speed.sharded and recipe.ema:
-        raise UsageError(f"expected a recipe without ema to be sharded, found {recipe.name}")
-    if speed.sharded and recipe.frozen != "none":
-        raise UsageError(f"expected frozen=none to shard a network, found {recipe.frozen}")
 
 
 def _held(p: nn.Parameter) -> nn.Parameter:

@@ -34,13 +34,13 @@ def test_a_rate_is_compared_with_the_faster_of_the_two_libraries(monkeypatch):
         return lambda: (forward, "")
 
     methods = [
-        ("resnext torch", "fp32", method(0.02)),
-        (DIRECT[0], "fp32", method(0.08)),
-        (DIRECT[1], "fp32", method(0.04, 1.01)),
+        ("resnext torch", "fp32", method(0.01)),
+        (DIRECT[0], "fp32", method(0.04)),
+        (DIRECT[1], "fp32", method(0.02, 1.01)),
         (DIRECT[1], "bf16", method(0.0)),
     ]
     monkeypatch.setattr(inference, "_methods", lambda *_: iter(methods))
-    engine = Running("torch", "fp32", method(0.04)()[0])
+    engine = Running("torch", "fp32", method(0.02)()[0])
     monkeypatch.setattr(inference, "choose", lambda *_, **__: _Choice(engine))
     setting = Setting(network=artifact.spec, batches=(1, 2), slices=3)
     found = list(benchmark_inference(setting, artifact))
@@ -81,9 +81,3 @@ def test_without_the_libraries_there_is_nothing_to_beat(monkeypatch):
     monkeypatch.setattr("resnext.deploy.libraries.at_hand", lambda *names: not names)
     with pytest.raises(UsageError, match=r"resnext\[export\]"):
         next(benchmark_inference(Setting(network=resnext.spec(NETWORK))))
-
-
-def test_random_weights_come_with_the_statistics_of_what_they_see():
-    artifact = inference._random(Setting(network=resnext.spec(NETWORK)))
-    variances = [v for k, v in artifact.weights.items() if k.endswith("running_var")]
-    assert all(float(v.std()) > 0 for v in variances)  # they begin as ones

@@ -38,6 +38,25 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def graphs():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def one_graph(graphs, monkeypatch):
+    """The same graph is made once: most files of this page begin with it."""
+
+    def once(artifact, model):
+        folded = not any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+        key = (artifact.record.weights, folded)
+        if key not in graphs:
+            graphs[key] = onnx_of(artifact, model)
+        return graphs[key]
+
+    monkeypatch.setattr(export, "onnx_of", once)
+
+
 def of_torch(file):
     extra = {"resnext.json": ""}
     module = torch.export.load(file, extra_files=extra).module()
@@ -172,7 +191,16 @@ def test_accuracy_is_that_of_the_labels(small):
     assert (result.accuracy.agreement, result.images) == (1, "some")
 
 
-def test_nothing_is_overwritten(small, tmp_path):
+@pytest.fixture
+def quick(small, monkeypatch):
+    """Files that are made at once: their place is what a test is about."""
+    monkeypatch.setitem(
+        export._WRITERS, "torch", lambda _, file, order: file.write_text(str(order))
+    )
+    monkeypatch.setattr(export, "open_file", lambda *_: reference(small, torch.float32))
+
+
+def test_nothing_is_overwritten(small, tmp_path, quick):
     (tmp_path / "x.pt2").write_text("mine")
     with pytest.raises(UsageError, match=r"expected a new file, found .*x.pt2; nothing was"):
         export.export(small, tmp_path / "x.pt2", Order(kind="torch"), replacing=True)

@@ -83,7 +83,7 @@ def test_folders_are_gone_through(tmp_path):
 
 
 @pytest.mark.parametrize("network", ["ResNeXt-11 (2x4d, CIFAR, 4 classes)",
-                                     "preact_resnet50_4classes"])  # fmt: skip
+                                     "preact_resnet18_4classes"])  # fmt: skip
 def test_the_mean_of_an_activation_map_is_the_logit(network):
     artifact = artifact_of_model(settled(network), classes=("ant", "bee", "cat", "dog"))
     picture = noise(3, artifact.spec.resolution)

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,18 @@ def test_a_split_of_2014_is_found_again(files_of_2014, split):
     again = data_of(SetRecord.of(found))
     assert again.ids.tolist() == found.ids.tolist()
     assert again.path(0) == found.path(0)
+
+
+@pytest.mark.parametrize("name", ["val2017", "minival2014"])
+def test_numbers_of_minival_may_come_from_annotations(files_of_2014, name):
+    """Whose images lie in val2014, under its names."""
+    write_scenes(files_of_2014, name, 2, first=12)
+    shutil.rmtree(files_of_2014 / name)
+    found = open_split(files_of_2014, "minival")
+    assert found.ids.tolist() == [12, 13]
+    assert found.path(0) == files_of_2014 / "val2014" / "COCO_val2014_000000000012.jpg"
+    assert data_of(SetRecord.of(found)).ids.tolist() == [12, 13]
+    assert open_sets(files_of_2014).evaluation.path(0) == found.path(0)
 
 
 def test_another_minival_is_another_set(files_of_2014):

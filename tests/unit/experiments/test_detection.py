@@ -79,6 +79,30 @@ def test_other_pictures_or_schedules_are_refused(one, study, tmp_path):
         list(study_states(study(one, objects=detection.open_objects(tmp_path / "other", "demo"))))
 
 
+def test_a_detector_begun_by_other_code_is_refused_or_named(one, study, monkeypatch):
+    asked, stop = study(one, epochs=4), Stop()
+    events = carry_out(asked, stop)
+    next(event for event in events if getattr(event, "text", "").startswith("fast"))
+    stop.signal = 15
+    with pytest.raises(PreemptedError, match="is saved"):
+        list(events)
+    for module in ("study", "sharing"):
+        monkeypatch.setattr(f"resnext.experiments.{module}.source_commit", lambda: "a" * 40)
+    with pytest.raises(UsageError, match="to be of this commit, aaaaaaaaaaaa, found"):
+        list(carry_out(asked))
+    lenient = study(one, epochs=4, any_commit=True)
+    list(carry_out(lenient))
+    table = report(findings(lenient)).parts[0]
+    first = dict(zip([c.title for c in table.columns], table.rows[0], strict=True))
+    assert "aaaaaaaaaaaa, " in first["commit"]
+
+
+def test_other_epochs_than_the_papers_are_refused(one, study):
+    asked = study(replace(one, rows=()), scale="paper", epochs=1)
+    with pytest.raises(UsageError, match="no --epochs at the scale paper"):
+        list(asked.jobs())
+
+
 def study_states(asked):
     return [state(job, any_commit=True) for job in asked.jobs()]
 
@@ -111,6 +135,9 @@ def test_given_weights_take_the_place_of_training(table8, study, tmp_path, monke
     (result,) = findings(asked).results(detection.DETECTORS[0])
     assert "given.safetensors" in result["values"]["begins_with"]
     assert "scored_on_training" not in result["values"]
+    save_file(resnext.build(spec, seed=4).state_dict(), tmp_path / "given.safetensors")
+    with pytest.raises(UsageError, match="to be measured with weights"):
+        study_states(asked)
 
 
 def small_schedules(name, steps=None, settings=None):

@@ -1,6 +1,7 @@
 """What computes the grouped convolutions changes neither the network nor its state."""
 
 import copy
+import socket
 
 import pytest
 import torch
@@ -134,3 +135,19 @@ def test_kernels_learn_what_the_framework_does(interpret):
     assert ours[1] < ours[0]
     # float32 sums in another order: measured 1.2e-7
     torch.testing.assert_close(ours, theirs, rtol=1.2e-6, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["triton", "fused"])
+def test_a_network_compiles_into_one_graph_under_autocast(interpret, backend):
+    assert interpret(networks.compiled, backend) == [0.0, 0.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["triton", "fused"])
+def test_a_network_with_kernels_is_exported_and_runs_under_ddp(interpret, backend):
+    assert interpret(networks.exported, backend) == 3
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    assert interpret(networks.distributed, backend, port) == 0.0

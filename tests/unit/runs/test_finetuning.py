@@ -14,14 +14,17 @@ import resnext
 from resnext.cli.main import run as command
 from resnext.data.subset import Subset
 from resnext.deploy import artifact_of, save
-from resnext.errors import CheckpointError, UsageError
+from resnext.errors import CheckpointError, ResNextError, UsageError
 from resnext.report import Photos
 from resnext.runs import RunFolder, plan, train_run
 from resnext.runs.beginning import beginning
 from resnext.runs.mistakes import worst_mistakes
+from resnext.runs.pretrained import Initial
 from resnext.runs.records import ended_early
 from resnext.runs.running import Notice
+from resnext.training.distributed import World
 from resnext.training.recipe import finetune_for
+from resnext.training.speed import Speed
 from stand_ins import epoch_record
 
 NETWORK = "ResNeXt-11 (2x2d, CIFAR)"
@@ -78,6 +81,47 @@ def test_a_file_tells_its_network_and_its_classifier_is_not_trusted(trained, sid
     found = plan(sides, weights=tmp_path / "bare.safetensors", device="cpu")
     assert resnext.name(found.spec) == resnext.name(trained.spec())
     assert found.new_head
+
+
+@pytest.mark.parametrize("change", ["counters left out", "halves"])
+def test_what_evaluate_takes_training_takes(trained, sides, tmp_path, change):
+    """Older files lack the counters of batches; others hold fewer digits."""
+    whole = load_file(trained.weights)
+    if change == "halves":
+        kept = {k: t.half() if t.is_floating_point() else t for k, t in whole.items()}
+    else:
+        kept = {k: t for k, t in whole.items() if not k.endswith("num_batches_tracked")}
+    save_file(kept, tmp_path / "old.safetensors")
+    decided = plan(sides, weights=tmp_path / "old.safetensors", device="cpu", epochs=1)
+    list(train_run(decided, decided.create(tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"network": "ResNeXt-11 (4x2d, CIFAR)"}, "look like ResNeXt-11 .2×2d, CIFAR, 4 classes"),
+        ({"settings": {"leading": "5"}}, "at most the 4 classes of the data to be leading"),
+        (
+            {"settings": {"frozen": "conv2"}, "speed": Speed(sharded=True)},
+            "expected frozen=none for --shard, found conv2",
+        ),
+        ({"world": World(size=2), "batch_size": 8}, "at most 1 processes .* --set bn_batch=4"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_a_folder_is_made(trained, sides, asked, said):
+    with pytest.raises(ResNextError, match=said):
+        plan(sides, **{"weights": trained.path, "device": "cpu"} | asked)
+
+
+def test_the_same_weights_at_another_place_are_the_same(trained, sides, tmp_path):
+    first = plan(sides, weights=trained.path, device="cpu")
+    folder = first.create(tmp_path / "run")
+    shutil.copytree(trained.path, tmp_path / "copy")
+    moved = plan(sides, weights=tmp_path / "copy", device="cpu")
+    assert moved.create_or_continue(folder.path).record == folder.record
+    other = replace(moved, initial=Initial(moved.initial.path, "0" * 64))
+    with pytest.raises(UsageError, match="initial_weights"):
+        other.create_or_continue(folder.path)
 
 
 def test_an_artifact_is_something_to_begin_with(trained, sides, tmp_path):
