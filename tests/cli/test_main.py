@@ -74,6 +74,8 @@ def test_version(capsys):
         (["recipes", "a", "b c"], "expected no more words, found 'b c'; see resnext recipes"),
         (["describe", "ResNeXt-50 (32q4d)"], "32q4d"),
         (["describe"], "expected a network's name or --all, found neither; say for example: "),
+        (["explore", "--out", "/"], "expected a new file for --out, found /; move it or choose"),
+        (["explore", "--out", "/no/x.html"], "expected --out in a folder that exists, found none"),
         (["describe", "resnet50", "--svg", "/"], "expected a new file for --svg, found /; move"),
         (["describe", "resnet50", "--all"], "expected --all by itself, found resnet50 with it"),
         (

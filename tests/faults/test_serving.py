@@ -1,6 +1,7 @@
 """A server as users start it, and what strangers do to it."""
 
 import io
+import json
 import os
 import pickle
 import random
@@ -393,28 +394,28 @@ def test_200_clients_get_their_own_answers(server, artifact):
     assert apart > 1e-5, "the answers tell the pictures apart"
 
 
-def test_it_finishes_what_it_has_begun(artifact):
-    with served(artifact, *TORCH) as server:
-        with server.connect() as connection:
-            connection.sendall(post(len(GOOD)) + GOOD[:100])
-            idle = server.connect()
-            time.sleep(0.3)
-            server.process.send_signal(signal.SIGTERM)
-            assert read_all(idle) is None, "who has asked nothing is not waited for"
-            idle.close()
-            with pytest.raises(ConnectionRefusedError):
-                server.connect(2)
-            connection.sendall(GOOD[100:])
-            assert read_all(connection).status == 200
-        assert server.process.wait(10) == 0
-
-
-def test_a_killed_server_starts_again_as_it_was(artifact, tmp_path):
+def test_a_killed_server_starts_again_as_it_was_and_ends_when_it_has_finished(artifact, tmp_path):
     file = tmp_path / "serve.json"
     words = ("--config", file, "--batch", 3, "--queue", 77, "--megapixels", 2.5, *TORCH)
     with served(artifact, *words, ended_by=signal.SIGKILL, status=-9) as server:
         first = server.get("/health").json
     assert first["settings"]["batch"] == 3
-    with served("--config", file, "--batch", 5, ended_by=signal.SIGKILL, status=-9) as server:
+    with served("--config", file, "--batch", 5) as server:
         second = server.get("/health").json
-    assert second == {**first, "settings": {**first["settings"], "batch": 5}}
+        assert second == {**first, "settings": {**first["settings"], "batch": 5}}
+        assert json.loads(file.read_text())["batch"] == 5
+        assert_it_finishes(server)
+
+
+def assert_it_finishes(server):
+    """What it has begun, when it is asked to end."""
+    with server.connect() as connection, server.connect() as idle:
+        connection.sendall(post(len(GOOD)) + GOOD[:100])
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        assert read_all(idle) is None, "who has asked nothing is not waited for"
+        with pytest.raises(ConnectionRefusedError):
+            server.connect(2)
+        connection.sendall(GOOD[100:])
+        assert read_all(connection).status == 200
+    assert server.process.wait(10) == 0

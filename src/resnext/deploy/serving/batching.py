@@ -124,12 +124,15 @@ class Batcher:
 
         try:
             logits, seconds = await self.aside(forward)
+            answers = [
+                Answer(row, seconds / len(batch)) for _, row in zip(batch, logits, strict=True)
+            ]
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
             for each in batch:
                 if not each.answer.done():
                     each.answer.set_exception(error)
             return
         self._done(len(batch), seconds)
-        for each, row in zip(batch, logits, strict=True):
+        for each, answer in zip(batch, answers, strict=True):
             if not each.answer.done():
-                each.answer.set_result(Answer(row, seconds / len(batch)))
+                each.answer.set_result(answer)

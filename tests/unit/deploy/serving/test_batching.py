@@ -119,6 +119,20 @@ def test_an_error_reaches_its_batch_and_no_other():
     assert found[0].logits.item() == 8
 
 
+def test_an_engine_that_answers_too_few_is_an_error_and_no_end():
+    engine = Engine()
+
+    async def work(batcher):
+        batcher._engine = lambda images: engine(images)[1:]
+        with pytest.raises(ValueError, match="shorter"):
+            await batcher.answer([image(1)])
+        batcher._engine = engine
+        return await batcher.answer([image(2)])
+
+    found, _ = run(engine, work, expected=lambda: 1)
+    assert found[0].logits.item() == 8
+
+
 def test_whoever_leaves_is_not_computed():
     engine = Engine()
 
