@@ -23,6 +23,7 @@ from resnext.runs import RunFolder, mistakes, plan, train_run
 from resnext.runs.beginning import Beginning, beginning
 from resnext.runs.choosing import chosen_profile
 from resnext.runs.mistakes import worst_mistakes
+from resnext.runs.planning import plan_again
 from resnext.runs.pretrained import Initial
 from resnext.runs.records import ended_early
 from resnext.runs.running import Notice
@@ -136,6 +137,11 @@ def test_the_same_weights_at_another_place_are_the_same(trained, sides, tmp_path
     shutil.copytree(trained.path, tmp_path / "copy")
     moved = plan(sides, weights=tmp_path / "copy", device="cpu")
     assert moved.create_or_continue(folder.path).record == folder.record
+    shutil.rmtree(trained.path)
+    with pytest.raises(CheckpointError, match="lies elsewhere now, say so with --weights"):
+        list(train_run(first, folder))
+    again = plan_again(folder, {"data": sides, "weights": tmp_path / "copy"}, device="cpu")
+    assert again.initial == moved.initial
     other = replace(moved, initial=Initial(moved.initial.path, "0" * 64))
     with pytest.raises(UsageError, match="initial_weights"):
         other.create_or_continue(folder.path)
@@ -153,8 +159,6 @@ def test_a_run_that_is_begun_needs_its_first_weights_no_more(trained, sides, tmp
     folder = decided.create(tmp_path / "second")
     list(train_run(decided, folder))
     shutil.rmtree(trained.path)
-    from resnext.runs.planning import plan_again
-
     again = plan_again(RunFolder.open(folder.path), {"data": sides}, device="cpu")
     assert list(train_run(again, folder))[-1].text.startswith("continuing behind")
 
