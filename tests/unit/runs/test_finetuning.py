@@ -23,6 +23,7 @@ from resnext.runs import RunFolder, mistakes, plan, train_run
 from resnext.runs.beginning import Beginning, beginning
 from resnext.runs.choosing import chosen_profile
 from resnext.runs.mistakes import worst_mistakes
+from resnext.runs.pages import run_report
 from resnext.runs.planning import plan_again
 from resnext.runs.pretrained import Initial
 from resnext.runs.records import ended_early
@@ -232,6 +233,8 @@ def test_a_run_ends_early_and_stays_ended(tiny, tmp_path):
     again = [r for r in train_run(patient, folder) if not isinstance(r, Notice)]
     assert again == []
     assert folder.epochs() == done
+    said = f"after {len(done)} of 50 epochs (patience 2 ended it)"
+    assert said in str(run_report([folder]).summary)
 
 
 def test_worst_mistakes_are_those_of_the_least_chance(trained, sides):
