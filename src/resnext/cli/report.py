@@ -8,7 +8,7 @@ import typer
 
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device
-from resnext.errors import DataError, UsageError
+from resnext.errors import ResNextError, UsageError
 
 if TYPE_CHECKING:
     from resnext.data import DataSet
@@ -52,18 +52,22 @@ def report(
 def mistakes_of(
     folder: "RunFolder", data: "DataSet | None", device: str | None, count: int | None = None
 ) -> "Photos | None":
-    """Pictures of the worst mistakes; None, and a line why, where the images are not at hand."""
+    """Pictures of the worst mistakes; None, and a line why, where nobody asked and there are none.
+
+    Raises:
+        ResNextError: so many were asked for, and cannot be found.
+    """
     from resnext.report import Photos
-    from resnext.runs.mistakes import COUNT, worst_mistakes
+    from resnext.runs.mistakes import worst_mistakes
 
     if not folder.epochs():
         return None
     try:
-        for progress in worst_mistakes(
-            folder, data, device=device, count=COUNT if count is None else count
-        ):
+        for progress in worst_mistakes(folder, data, device=device, count=count):
             if isinstance(progress, Photos):
                 return progress
-    except DataError as error:
+    except ResNextError as error:
+        if count is not None:
+            raise
         print(f"resnext: no mistakes are shown: {error}", file=sys.stderr)
     return None

@@ -146,7 +146,8 @@ def _weights(texts: list[str], wanted: "Experiment") -> dict[str, Path]:
     for text in texts:
         row, equals, file = text.partition("=")
         if not equals or row not in rows:
-            takes = f"one of {', '.join(rows)}" if rows else f"which {wanted.id} does not take here"
+            none = f"which {wanted.id} does not take at this scale"
+            takes = f"one of {', '.join(rows)}" if rows else none
             raise UsageError(f"expected --weights ROW=FILE, {takes}; found {text!r}")
         if not Path(file).exists():
             raise UsageError(f"expected weights for {row}, found no file {file}")

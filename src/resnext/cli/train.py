@@ -334,12 +334,10 @@ def _print_summary(folder: "RunFolder", seconds: float) -> None:
 def _write_report(folder: "RunFolder", plan: "Plan") -> None:
     """The page of the run; training is done, so that what goes wrong here is said and no more."""
     from resnext.cli.report import mistakes_of
-    from resnext.runs.mistakes import MOST_IMAGES
     from resnext.runs.pages import write_run_report
 
     try:
-        few = len(plan.data.validation) <= MOST_IMAGES
-        mistakes = mistakes_of(folder, plan.data, str(plan.device)) if few else None
+        mistakes = mistakes_of(folder, plan.data, str(plan.device))
         print(f"report   {write_run_report(folder, mistakes)}")
     except ResNextError as error:
         print(f"resnext: no report was written: {error}", file=sys.stderr)

@@ -92,7 +92,7 @@ def require_network(found: Beginning) -> Spec:
     """
     if found.spec is None:
         raise CheckpointError(
-            f"expected weights of a ResNet or ResNeXt in {found.initial.path}, found others; say "
-            "the network with --network"
+            f"expected weights that tell their network in {found.initial.path}, found those of no "
+            "ResNet or ResNeXt here, or of one with shortcut A or none; say it with --network"
         )
     return found.spec

@@ -76,4 +76,5 @@ def _theirs(begun: Beginning | None, usual: Profile, resolution: int | None) -> 
         return None
     theirs = profile(begun.profile)
     photos = theirs.resolution > 32 and usual.resolution > 32
-    return theirs if photos and theirs.channels == usual.channels else None
+    alike = photos or theirs.resolution == usual.resolution
+    return theirs if alike and theirs.channels == usual.channels else None

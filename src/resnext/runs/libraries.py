@@ -1,5 +1,6 @@
 """Files of published weights, which torchvision and timm keep in their own caches or fetch."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -27,12 +28,14 @@ def _torchvision(network: str, weights: str) -> Path:
 
     try:
         known = models.get_model_weights(network)
-        chosen = known[weights] if weights else known.DEFAULT
-    except (ValueError, KeyError) as error:
-        raise UsageError(
-            f"expected weights of torchvision, found torchvision:{network}"
-            f"{'@' + weights if weights else ''}: {error}"
-        ) from error
+    except ValueError as error:
+        near = get_close_matches(network, models.list_models(module=models), n=3)
+        raise _unknown(f"torchvision:{network}", near) from error
+    if weights and weights not in known.__members__:
+        raise _unknown(
+            f"torchvision:{network}@{weights}", [f"@{name}" for name in known.__members__]
+        )
+    chosen = known[weights] if weights else known.DEFAULT
     file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(chosen.url).path).name)
     if file.exists():
         return file
@@ -56,12 +59,16 @@ def _timm(name: str) -> Path:
     cfg = timm.models.get_pretrained_cfg(name) if known else None
     if cfg is None or not cfg.hf_hub_id:
         near = timm.list_pretrained(f"{name.partition('.')[0]}*")
-        hint = f"; there are {', '.join(near[:5])}" if near else ""
-        raise UsageError(f"expected weights of timm, found timm:{name}{hint}")
+        raise _unknown(f"timm:{name}", near[:5])
     try:
         return Path(hf_hub_download(cfg.hf_hub_id, "model.safetensors"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise _unreachable(f"timm:{name}", cfg.hf_hub_id, None, error) from error
+
+
+def _unknown(given: str, near: list[str]) -> UsageError:
+    hint = f"; there are {', '.join(near)}" if near else ""
+    return UsageError(f"expected weights of {given.partition(':')[0]}, found {given}{hint}")
 
 
 def _unreachable(given: str, where: str, file: Path | None, error: Exception) -> CheckpointError:

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnext.data import DataSet, Source
+from resnext.errors import DataError
 from resnext.evaluation.scores import Part
 from resnext.report import Photo, Photos
 from resnext.runs.candidates import run_candidate
@@ -17,7 +18,7 @@ from resnext.runs.planning import resolve_device
 from resnext.runs.scoring import Settings, evaluate_candidate
 
 COUNT, MOST_IMAGES = 24, 10_000
-"""Pictures on a page; and up to how many images training scores once more to find them."""
+"""Pictures on a page; and up to how many images are scored once more unasked to find them."""
 _SIDE = 160
 """Pixels of a picture's longer side on the page."""
 
@@ -26,7 +27,7 @@ def worst_mistakes(
     folder: RunFolder,
     data: str | Path | DataSet | None = None,
     *,
-    count: int = COUNT,
+    count: int | None = None,
     device: str | None = None,
     workers: int | None = None,
 ) -> Iterator[Part | Photos]:
@@ -35,24 +36,34 @@ def worst_mistakes(
     Args:
         folder: the run.
         data: its images, where they are open already.
-        count: pictures at most.
+        count: pictures at most; left out, 24, if there are no more than 10,000 images to score.
         device: as torch names it.
         workers: that prepare images.
 
     Raises:
         CheckpointError: the run has no weights, or damaged ones.
-        DataError: its images are gone or have changed.
+        DataError: its images are gone or have changed, or are many and nobody asked.
     """
     where = resolve_device(device)
     found = run_candidate(folder, str(folder.path), where)
     images, _, _ = images_of(found, data)
+    if count is None and len(images) > MOST_IMAGES:
+        raise DataError(
+            f"expected at most {MOST_IMAGES:,} validation images to score unasked, found "
+            f"{len(images):,}; resnext report {folder.path} --mistakes {COUNT} shows them"
+        )
     settings = Settings(keep=True, workers=workers)
     for progress in evaluate_candidate(found, data, settings, device=where):
         if isinstance(progress, Part):
             yield progress
             continue
         assert progress.scored is not None
-        yield _photos(images, progress.scored.scores, progress.scored.labels, count)
+        yield _photos(
+            images,
+            progress.scored.scores,
+            progress.scored.labels,
+            COUNT if count is None else count,
+        )
 
 
 def _photos(images: Source, scores: Tensor, labels: Tensor, count: int) -> Photos:

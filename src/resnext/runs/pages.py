@@ -12,7 +12,7 @@ from resnext.report.diagrams import Form, block_drawing, network_drawing
 from resnext.runs.curve import Curve
 from resnext.runs.folder import RunFolder
 from resnext.runs.provenance import as_typed
-from resnext.runs.records import EpochRecord, best, differences
+from resnext.runs.records import EpochRecord, best, differences, ended_early
 
 PAGE, BESIDE = "report", "report"
 """The page in a run's folder, and the folder beside it for its other forms."""
@@ -82,9 +82,12 @@ def _sentence(label: str, folder: RunFolder, epochs: Sequence[EpochRecord], *, a
     if not epochs:
         return f"{who}: no epoch of {record.recipe.epochs} is finished."
     lowest = best(epochs)
+    patience = record.recipe.patience
+    early = len(epochs) < record.recipe.epochs and ended_early(epochs, patience)
+    why = f" (patience {patience} ended it)" if early else ""
     words = (
         f"{who}: {epochs[-1].validation_error:.2f} % validation error after {len(epochs)} of "
-        f"{record.recipe.epochs} epochs on {record.data.name}; at best "
+        f"{record.recipe.epochs} epochs{why} on {record.data.name}; at best "
         f"{lowest.validation_error:.2f} % (epoch {lowest.epoch})."
     )
     curve = Curve.of(record) if alone else None

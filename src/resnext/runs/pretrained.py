@@ -71,7 +71,13 @@ def load_pretrained(model: ResNeXt, initial: Initial, *, new_head: bool = False)
     Raises:
         CheckpointError: the file is damaged, or of another network, or not the one meant.
     """
-    if initial_weights(initial.path).sha256 != initial.sha256:
+    try:
+        now = initial_weights(initial.path).sha256
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; if it lies elsewhere now, say so with --weights"
+        ) from error
+    if now != initial.sha256:
         raise CheckpointError(f"expected {initial.path} as it was, found other bytes")
     weights, head = _for_network(model, initial.path, new_head=new_head)
     model.load_state_dict(weights)

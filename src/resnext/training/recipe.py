@@ -278,7 +278,7 @@ def finetune() -> Recipe:
 def finetune_for(images: int) -> Recipe:
     """`finetune` for so many images: some 3,000 updates, but 10 to 100 epochs.
 
-    50 images are seen 100 times in batches of 16, 5,000 images 19 times in batches of 32, a
+    50 images are seen 100 times in batches of 16, 5,000 images 20 times in batches of 32, a
     million 10 times in batches of 256.
     """
     batch = next((size for most, size in _FINETUNE_BATCHES if images < most), 256)

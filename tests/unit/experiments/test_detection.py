@@ -188,7 +188,7 @@ def exit_code(*words):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table3", "--weights", "resnet50=x"], "which table3 does not take"),
+        (["table3", "--weights", "resnet50=x"], "which table3 does not take at this scale"),
         (["table8", "--scale", "short", "--weights", "resnet18=x"], "one of resnet50, resnext50"),
         (["table8", "--scale", "short", "--weights", "resnet50=nowhere"], "found no file nowhere"),
     ],

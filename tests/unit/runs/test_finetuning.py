@@ -3,6 +3,7 @@
 import io
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +13,18 @@ from safetensors.torch import load_file, save_file
 
 import resnext
 from resnext.cli.main import run as command
+from resnext.data import DataSet
+from resnext.data.arrays import ArraySource
 from resnext.data.subset import Subset
 from resnext.deploy import artifact_of, save
 from resnext.errors import CheckpointError, ResNextError, UsageError
 from resnext.report import Photos
-from resnext.runs import RunFolder, plan, train_run
-from resnext.runs.beginning import beginning
+from resnext.runs import RunFolder, mistakes, plan, train_run
+from resnext.runs.beginning import Beginning, beginning
+from resnext.runs.choosing import chosen_profile
 from resnext.runs.mistakes import worst_mistakes
+from resnext.runs.pages import run_report
+from resnext.runs.planning import plan_again
 from resnext.runs.pretrained import Initial
 from resnext.runs.records import ended_early
 from resnext.runs.running import Notice
@@ -65,6 +71,19 @@ def test_network_recipe_and_head_follow_from_a_run(trained, sides):
     assert not same.new_head  # of the same classes
     other = plan(renamed(sides, ("a", "b", "c", "d")), weights=trained.path, device="cpu")
     assert other.new_head  # as many, but others
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("cifar100", "cifar100"), ("pil-64", "cifar10")])
+def test_images_are_prepared_as_the_weights_have_seen_them(theirs, ours):
+    begun = Beginning(initial=Initial(Path("w"), ""), profile=theirs)
+    source = ArraySource(
+        title="x",
+        pixels=np.zeros((4, 32, 32, 3), np.uint8),
+        labels=np.arange(4),
+        classes=tuple("abcd"),
+    )
+    data = DataSet(name="x", location="x", train=source, validation=source)
+    assert chosen_profile(data, None, None, begun).name == ours
 
 
 def test_a_new_classifier_begins_anew(trained, sides, tmp_path):
@@ -119,6 +138,11 @@ def test_the_same_weights_at_another_place_are_the_same(trained, sides, tmp_path
     shutil.copytree(trained.path, tmp_path / "copy")
     moved = plan(sides, weights=tmp_path / "copy", device="cpu")
     assert moved.create_or_continue(folder.path).record == folder.record
+    shutil.rmtree(trained.path)
+    with pytest.raises(CheckpointError, match="lies elsewhere now, say so with --weights"):
+        list(train_run(first, folder))
+    again = plan_again(folder, {"data": sides, "weights": tmp_path / "copy"}, device="cpu")
+    assert again.initial == moved.initial
     other = replace(moved, initial=Initial(moved.initial.path, "0" * 64))
     with pytest.raises(UsageError, match="initial_weights"):
         other.create_or_continue(folder.path)
@@ -136,8 +160,6 @@ def test_a_run_that_is_begun_needs_its_first_weights_no_more(trained, sides, tmp
     folder = decided.create(tmp_path / "second")
     list(train_run(decided, folder))
     shutil.rmtree(trained.path)
-    from resnext.runs.planning import plan_again
-
     again = plan_again(RunFolder.open(folder.path), {"data": sides}, device="cpu")
     assert list(train_run(again, folder))[-1].text.startswith("continuing behind")
 
@@ -152,9 +174,9 @@ def test_torchvision_s_own_cache_is_looked_at(tmp_path, sides, monkeypatch):
     found = beginning("torchvision:resnet18")
     assert resnext.name(found.spec) == "ResNet-18"
     assert found.initial.path.parent == tmp_path / "checkpoints"
-    with pytest.raises(UsageError, match="found torchvision:resnet19"):
+    with pytest.raises(UsageError, match=r"found torchvision:resnet19; there are .*resnet1"):
         beginning("torchvision:resnet19")
-    with pytest.raises(UsageError, match="found torchvision:resnet18@V9"):
+    with pytest.raises(UsageError, match="found torchvision:resnet18@V9; there are @IMAGENET1K_V1"):
         beginning("torchvision:resnet18@V9")
 
 
@@ -211,6 +233,8 @@ def test_a_run_ends_early_and_stays_ended(tiny, tmp_path):
     again = [r for r in train_run(patient, folder) if not isinstance(r, Notice)]
     assert again == []
     assert folder.epochs() == done
+    said = f"after {len(done)} of 50 epochs (patience 2 ended it)"
+    assert said in str(run_report([folder]).summary)
 
 
 def test_worst_mistakes_are_those_of_the_least_chance(trained, sides):
@@ -244,6 +268,16 @@ def test_a_page_shows_mistakes_and_says_where_images_are_gone(tmp_path, capsys, 
     assert "no mistakes are shown" in capsys.readouterr().err
     assert "Worst mistakes" not in (tmp_path / "run" / "report.html").read_text()
     assert exit_code("report", "run", "--out", "x", "--mistakes", "3") == 2
+    assert exit_code("report", "run", "--mistakes", "3") == 3  # what was asked for is not left out
+    (tmp_path / "run" / "run.json").write_text(record)
+    monkeypatch.setattr(mistakes, "MOST_IMAGES", 449)
+    capsys.readouterr()
+    assert exit_code("report", "run") == 0
+    assert "found 450; resnext report run --mistakes 24 shows them" in capsys.readouterr().err
+    assert exit_code("report", "run", "--mistakes", "1") == 0
+    assert "Worst mistakes" in (tmp_path / "run" / "report.html").read_text()
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    assert exit_code("report", "run") == 0  # curves need no weights
 
 
 def exit_code(*words):
