@@ -1,13 +1,14 @@
 import time
 
 import pytest
+import torch
 
 import resnext
 from resnext.benchmark import inference
 from resnext.benchmark.inference import DIRECT, Ready, Row, Setting, benchmark_inference
 from resnext.deploy import artifact_of_model
 from resnext.deploy.libraries import Running
-from resnext.deploy.parity import reference
+from resnext.deploy.parity import noise, reference
 from resnext.errors import UsageError
 from unit.deploy.networks import NETWORK, settled
 
@@ -24,12 +25,12 @@ def busy(seconds):
 
 def test_a_rate_is_compared_with_the_faster_of_the_two_libraries(monkeypatch):
     artifact = artifact_of_model(settled())
-    exact = reference(artifact)
+    known = {4: reference(artifact)(noise(artifact, 4, seed=0))}  # of the images compared
 
     def method(seconds, factor=1):
         def forward(images):
             busy(seconds)
-            return exact(images) * factor
+            return known.get(len(images), torch.zeros(len(images), 4)) * factor
 
         return lambda: (forward, "")
 
@@ -49,9 +50,9 @@ def test_a_rate_is_compared_with_the_faster_of_the_two_libraries(monkeypatch):
     for batch in (1, 2):
         ratios = {key[1:]: row.ratio for key, row in rows.items() if key[0] == batch}
         assert ratios[DIRECT[1], "fp32"] == 1
-        assert ratios[DIRECT[0], "fp32"] == pytest.approx(0.5, abs=0.15)
-        assert ratios["resnext auto", "fp32"] == pytest.approx(1, abs=0.3)
-        assert ratios["resnext torch", "fp32"] == pytest.approx(2, abs=0.6)
+        assert ratios[DIRECT[0], "fp32"] == pytest.approx(0.5, abs=0.1)
+        assert ratios["resnext auto", "fp32"] == pytest.approx(1, abs=0.2)
+        assert ratios["resnext torch", "fp32"] == pytest.approx(2, abs=0.4)
     row = rows[2, DIRECT[1], "fp32"]
     assert (row.difference, row.slices) == (pytest.approx(0.01, rel=0.01), 3)
     assert rows[2, "resnext torch", "fp32"].difference == 0
