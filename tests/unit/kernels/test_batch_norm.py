@@ -21,7 +21,7 @@ def check_float32(errors):
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("width", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_result_and_all_gradients(interpret, width, stride):
-    size = (2, max(32, width), 5, 6)
+    size = (5, max(32, width), 5, 6)  # two tiles, whose statistics have to be merged
     check_float32(interpret(interpreted.between_norms_errors, size, width, stride))
 
 
@@ -43,7 +43,7 @@ def test_half_precision_is_as_good_as_the_framework_s(interpret):
 @pytest.mark.parametrize("shift", [0.0, 30.0, 300.0])
 def test_a_large_mean_does_not_drown_the_variance(interpret, shift):
     """E[x^2] - E[x]^2 in float32 is off by 1e-4 at a mean of 30, and by 1e-2 at 300."""
-    assert interpret(interpreted.variances, (2, 32, 9, 9), shift) < 3e-6
+    assert interpret(interpreted.variances, (2, 32, 18, 18), shift) < 3e-6
 
 
 @pytest.mark.slow
