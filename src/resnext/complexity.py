@@ -5,7 +5,7 @@ Multiply-adds count convolutions and the classifier, as the paper does (Sec. 4: 
 autograd holds for the backward pass of the grouped form.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -80,6 +80,35 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """Bytes that a chain of layers holds in a training step, beside weights and momentum.
+
+    Attributes:
+        kept: at the end of the forward pass.
+        gradients: of parameters, at the end of the backward pass.
+        fullest: at the fullest moment of the backward pass.
+    """
+
+    kept: int = 0
+    gradients: int = 0
+    fullest: int = 0
+
+    def then(self, behind: "Held") -> "Held":
+        """Of this chain and the one behind it, through which the backward pass goes first.
+
+        What this one kept is there until then, and the other's gradients from then on.
+        """
+        return Held(
+            kept=self.kept + behind.kept,
+            gradients=self.gradients + behind.gradients,
+            fullest=max(self.fullest + behind.gradients, self.kept + behind.fullest),
+        )
+
+
+NOTHING = Held()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Complexity(Cost):
     """The cost of a network at one resolution, with its stages and layers."""
 
@@ -101,23 +130,42 @@ class Complexity(Cost):
 
         Normalisation keeps a mean and a deviation per channel, whatever the batch.
         """
-        kept = [_kept_bytes(layer, batch, element_bytes) for layer in self.layers]
-        weights = 4 * self.parameters
-        before, behind, fullest = 0, weights, 0
-        for layer, bytes_ in zip(self.layers, kept, strict=True):
-            before += bytes_
-            maps = 2 * batch * layer.channels * layer.height * layer.width * element_bytes
-            gradients = weights if accumulated else behind
-            fullest = max(fullest, before + gradients + maps + 2 * 4 * layer.parameters)
-            behind -= 4 * layer.parameters
-        return Memory(
-            batch=batch,
-            weights=weights,
-            gradients=weights,
-            optimizer=weights,
-            activations=sum(kept),
-            total=weights + weights + fullest,
-        )
+        held = hold(self.layers, batch, element_bytes=element_bytes, accumulated=accumulated)
+        return step_memory(self.parameters, held, batch, accumulated=accumulated)
+
+
+def step_memory(parameters: int, held: Held, batch: int, *, accumulated: bool = False) -> Memory:
+    """Memory of a training step of a network whose chain of layers holds ``held``."""
+    weights = 4 * parameters
+    return Memory(
+        batch=batch,
+        weights=weights,
+        gradients=weights,
+        optimizer=weights,
+        activations=held.kept,
+        total=(3 if accumulated else 2) * weights + held.fullest,
+    )
+
+
+def hold(
+    layers: Iterable[Layer],
+    batch: int,
+    *,
+    element_bytes: int = 4,
+    accumulated: bool = False,
+) -> Held:
+    """What a forward and backward pass through these layers hold; see `training_memory`.
+
+    ``accumulated`` gradients are there from the start and are not counted here.
+    """
+    held = NOTHING
+    for layer in layers:
+        kept = _kept_bytes(layer, batch, element_bytes)
+        maps = 2 * batch * layer.channels * layer.height * layer.width * element_bytes
+        gradients = 0 if accumulated else 4 * layer.parameters
+        fullest = kept + gradients + maps + 2 * 4 * layer.parameters
+        held = held.then(Held(kept=kept, gradients=gradients, fullest=fullest))
+    return held
 
 
 def _kept_bytes(layer: Layer, batch: int, element_bytes: int) -> int:

@@ -29,7 +29,7 @@ def opened(chromium):
     """Open a file at a size and in a scheme; the page must say nothing on its console."""
     contexts, said, asked = [], [], []
 
-    def open_(path, width=1280, scheme="light"):
+    def open_(path, width=1280, scheme="light", anchor=""):
         context = chromium.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
         )
@@ -38,7 +38,7 @@ def opened(chromium):
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + anchor)
         return page
 
     yield open_

@@ -74,6 +74,9 @@ def test_version(capsys):
         (["recipes", "a", "b c"], "expected no more words, found 'b c'; see resnext recipes"),
         (["describe", "ResNeXt-50 (32q4d)"], "32q4d"),
         (["describe"], "expected a network's name or --all, found neither; say for example: "),
+        (["explore", "--out", "/"], "expected a new file for --out, found /; move it or choose"),
+        (["explore", "--out", "/no/x.html"], "expected --out in a folder that exists, found none"),
+        (["describe", "resnet50", "--svg", "/"], "expected a new file for --svg, found /; move"),
         (["describe", "resnet50", "--all"], "expected --all by itself, found resnet50 with it"),
         (
             ["describe", "--all", "--classes", "5", "--resolution", "10"],
@@ -187,3 +190,18 @@ def test_help_and_describe_import_nothing_heavy():
     heavy = {"torch", "numpy", "sklearn", "PIL", "pyarrow", "resnext.runs"}
     assert result.stdout.startswith("ResNet-50")
     assert heavy.isdisjoint(result.stderr.split())
+
+
+def test_describe_draws_a_network_into_a_file(capsys, tmp_path):
+    file = tmp_path / "x50.svg"
+    words = ("describe", "ResNeXt-50 (32x4d)", "--resolution", "160", "--svg", str(file))
+    status, out, _ = outcome(capsys, *words)
+    assert status == 0
+    assert "1×1" in out
+    drawn = file.read_text(encoding="utf-8")
+    assert "160×160" in drawn
+    assert "<style>" in drawn, "colours of its own, as no page gives it any"
+    status, _, err = outcome(capsys, *words)
+    assert status == 2
+    assert f"expected a new file for --svg, found {file}" in err
+    assert file.read_text(encoding="utf-8") == drawn

@@ -4,11 +4,13 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from resnext.cli.main import run
+from resnext.runs import RunFolder
 
 
 def outcome(capsys, *words):
@@ -79,6 +81,7 @@ def test_training_and_evaluation_of_own_images(photos, capsys):
         (["--device", "tpu"], 2, "expected device cpu, cuda, cuda:N or mps, found 'tpu'"),
         (["--device", "cpu:3"], 5, "expected device 'cpu:3' on this machine"),
         (["--network", "ResNeXt-12 (2x2d, CIFAR)"], 2, "12"),
+        (["--backend", "triton", "--device", "cpu"], 2, "a GPU and triton for backend triton"),
         (["--seed", "-1"], 2, "expected a seed from 0 to 2^64 - 1, found -1"),
         (["--data", "nowhere"], 3, "nowhere"),
         (["--out", "photos"], 2, "expected a new run folder, found photos; nothing was changed"),
@@ -96,6 +99,17 @@ def test_what_cannot_be_trained_is_one_line_and_writes_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_the_backend_is_said_and_recorded_and_a_run_goes_on_with_another(photos, capsys):
+    words = (*TINY, "--data", "photos", "--epochs", 1, "--out", "run")
+    status, out, _ = outcome(capsys, "train", *words, "--backend", "merged")
+    assert status == 0
+    assert "grouped convolutions by merged" in out
+    assert RunFolder.open(Path("run")).record.backend == "merged"
+    status, out, _ = outcome(capsys, "train", "--resume", "run", "--backend", "auto")
+    assert status == 0
+    assert "grouped convolutions" not in out
 
 
 def test_what_comes_next_can_be_pasted(photos, capsys):

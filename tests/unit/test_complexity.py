@@ -5,6 +5,7 @@ import pytest
 
 from resnext import CATALOG, complexity, compose, solve, spec, table2
 from resnext.budget import replace_template
+from resnext.complexity import hold
 from resnext.errors import SpecError
 from resnext.spec import Paths
 from resnext.template import Template
@@ -156,6 +157,15 @@ def test_memory_is_fullest_where_gradients_come_while_activations_go():
         assert memory.total < over
         assert over >= apart + memory.gradients
         assert over - (apart + memory.gradients) < 0.01 * apart + 2 * 4 * largest
+
+
+def test_memory_of_a_chain_follows_from_that_of_its_parts():
+    layers = complexity(spec("ResNeXt-29 (8x64d)")).layers
+    for batch in (1, 32):
+        whole = hold(layers, batch)
+        for cut in range(len(layers) + 1):
+            assert hold(layers[:cut], batch).then(hold(layers[cut:], batch)) == whole
+    assert whole.gradients == 4 * sum(layer.parameters for layer in layers)
 
 
 def test_table_2_is_the_paper_s():

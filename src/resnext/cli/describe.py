@@ -1,6 +1,7 @@
 """``resnext describe``: a network as a Table 1, with its exact cost."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,11 @@ from resnext.catalog import spec as read_spec
 from resnext.cli.options import AsJson
 from resnext.complexity import Complexity, StageCost, complexity
 from resnext.errors import UsageError
-from resnext.spec import Block, Conv, Spec
+from resnext.files import write_bytes
+from resnext.report.diagrams import network_drawing
+from resnext.report.figures import standalone
+from resnext.report.layers import block_texts, classifier_text, pool_texts, stem_text
+from resnext.spec import Block, Spec
 
 _ROW = "{:<10} {:>7}  {:<30} {:>11} {:>15}"
 
@@ -29,6 +34,7 @@ def describe(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="List the catalogue.")] = False,
     layers: Annotated[bool, typer.Option(help="List every layer.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Draw the network's stages into a file.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a network's stages and its exact cost; no weights, no torch."""
@@ -38,13 +44,18 @@ def describe(
             "--classes": classes is not None,
             "--batch": batch is not None,
             "--layers": layers,
+            "--svg": svg is not None,
         }
         _require_all_alone(network, all_, [word for word, given in for_one.items() if given])
         _print_catalog(as_json=as_json)
         return
+    if svg is not None and svg.exists():
+        raise UsageError(f"expected a new file for --svg, found {svg}; move it or choose another")
     batch = 32 if batch is None else batch
     spec = read_spec(network, classes=classes)
     cost = complexity(spec, resolution)
+    if svg is not None:
+        _draw(spec, cost, svg)
     if as_json:
         print(json.dumps(_record(spec, cost, batch, layers=layers), indent=2, ensure_ascii=False))
     else:
@@ -66,6 +77,11 @@ def _require_all_alone(network: str | None, all_: bool, for_one: list[str]) -> N
             f"expected --all by itself, found {', '.join(found)} with it; leave out --all to "
             "describe one network"
         )
+
+
+def _draw(spec: Spec, cost: Complexity, path: Path) -> None:
+    drawing = network_drawing(spec, cost.resolution)
+    write_bytes(path, standalone(drawing.svg).encode())
 
 
 def _print_catalog(*, as_json: bool) -> None:
@@ -163,9 +179,9 @@ def _print_table(spec: Spec, cost: Complexity, batch: int) -> None:
         if number is not None:
             rows = _stage_lines(spec, number, firsts[number, 0])
         elif stage.name == "conv1":
-            rows = [_conv_text(conv) for conv in spec.stem_convs()]
+            rows = [stem_text(conv) for conv in spec.stem_convs()]
         else:
-            rows = [f"average pool, {spec.classes}-d fc"]
+            rows = [classifier_text(spec)]
         _print_stage(stage, rows)
     print(_ROW.format("total", "", "", f"{cost.parameters:,}", f"{cost.multiply_adds:,}"))
     memory = cost.training_memory(batch)
@@ -193,28 +209,16 @@ def _print_stage(stage: StageCost, rows: list[str]) -> None:
 
 def _stage_lines(spec: Spec, number: int, block: Block) -> list[str]:
     """The block of a stage in brackets, as in Table 1."""
-    pool = ["3×3 max pool, stride 2"] if number == 0 and spec.stem.pool else []
-    blocks = spec.stages[number].blocks
+    texts, blocks = block_texts(block), spec.stages[number].blocks
     if not block.homogeneous:
-        paths = [f"{p.template} of {'-'.join(map(str, p.kernels))}" for p in block.paths]
-        return [*pool, f"paths {', '.join(paths)}", f"summed to {block.out_channels}, × {blocks}"]
-    texts = [
-        f"{conv.kernel}×{conv.kernel}, {conv.out_channels}"
-        + (f", C={conv.groups}" if conv.groups > 1 else "")
-        for conv in block.convs()
-    ]
+        return [*pool_texts(spec, number), *texts[:-1], f"{texts[-1]}, × {blocks}"]
     width = max(map(len, texts))
     middle = (len(texts) - 1) // 2
     lines = [
         f"[ {text:<{width}} ]" + (f" × {blocks}" if i == middle else "")
         for i, text in enumerate(texts)
     ]
-    return [*pool, *lines]
-
-
-def _conv_text(conv: Conv) -> str:
-    stride = f", stride {conv.stride}" if conv.stride > 1 else ""
-    return f"{conv.kernel}×{conv.kernel}, {conv.out_channels}{stride}"
+    return [*pool_texts(spec, number), *lines]
 
 
 def _print_layers(cost: Complexity) -> None:

@@ -246,10 +246,9 @@ def _print_plan(plan: "DetectionPlan", folder: "DetectionFolder") -> None:
 
 def _cost(plan: "DetectionPlan") -> str:
     """Multiply-adds of testing a picture of three to four."""
-    from resnext.detection.cost import detection_cost
+    from resnext.detection.cost import detection_cost, usual_size
 
-    height = min(plan.study.method.shorter[-1], plan.study.method.longer)
-    width = min(round(height * 4 / 3), plan.study.method.longer)
+    height, width = usual_size(plan.study.method)
     classes = len(plan.sets.evaluation.categories)
     found = detection_cost(plan.spec, plan.study.method, classes, (height, width))
     return (

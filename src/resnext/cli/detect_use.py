@@ -133,8 +133,8 @@ def predict(
         from resnext.detection.detecting import load_detector
         from resnext.detection.detecting import predict as predictions
         from resnext.detection.drawing import drawn
+        from resnext.files import write_bytes
         from resnext.runs.planning import resolve_device
-        from resnext.training.checkpoint import write_bytes
 
     with interruptible(lambda: "what was drawn is whole"):
         folder, detector = load_detector(run, resolve_device(device))
@@ -235,7 +235,7 @@ def _percent(value: float | None) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    from resnext.training.checkpoint import write_bytes
+    from resnext.files import write_bytes
 
     if not path.parent.is_dir():
         raise UsageError(f"expected a folder to write into, found none at {path.parent}")
@@ -247,13 +247,11 @@ def _write_report(
 ) -> Path:
     """The page, with pictures and what was found on them."""
     from resnext.detection.detecting import data_of
-    from resnext.detection.detecting import predict as predictions
-    from resnext.detection.reporting import pictures_of, report_of
+    from resnext.detection.reporting import report_on
     from resnext.report import write_report
 
-    shown = pictures_of(data_of(folder.record.evaluation) if data is None else data)
-    found = list(predictions(detector, folder.record.categories, shown, least_score=0.3))
-    return write_report(report_of(folder, evaluated, found), out)[0]
+    pictures = data_of(folder.record.evaluation) if data is None else data
+    return write_report(report_on(folder, detector, evaluated, pictures), out)[0]
 
 
 def _check_new(out: Path | None) -> None:

@@ -20,12 +20,14 @@ from resnext.cli.describe import describe
 from resnext.cli.detect import detect_app
 from resnext.cli.doctor import doctor
 from resnext.cli.evaluate import evaluate
+from resnext.cli.explore import explore
 from resnext.cli.export import export
 from resnext.cli.launch import first_to_say, launch, left_with, settled, speaks
 from resnext.cli.predict import predict
 from resnext.cli.recipes import recipes
 from resnext.cli.report import report
 from resnext.cli.reproduce import reproduce
+from resnext.cli.serve import serve
 from resnext.cli.solve import solve
 from resnext.cli.train import train
 from resnext.errors import INTERRUPTED, ResNextError, ResourceError
@@ -57,10 +59,12 @@ app = typer.Typer(
 for _command in (
     describe,
     solve,
+    explore,
     recipes,
     train,
     evaluate,
     predict,
+    serve,
     export,
     reproduce,
     report,

@@ -118,7 +118,7 @@ def _drawer(artifact: "Artifact", folder: Path) -> "Callable[[str, Content, str]
     """A function that draws the map of a class on a picture into the folder."""
     from resnext.deploy.explain import explain
     from resnext.deploy.predict import decode_picture
-    from resnext.training.checkpoint import write_bytes
+    from resnext.files import write_bytes
 
     model, taken = artifact.model(), set[str]()
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,8 @@ from resnext.errors import INTERRUPTED, PreemptedError, UsageError
 
 if TYPE_CHECKING:
     from resnext.data import DataSet
+    from resnext.detection.splits import Sets
+    from resnext.experiments.design import Experiment, Scale
     from resnext.experiments.study import Study
     from resnext.report import Table
 
@@ -54,6 +56,10 @@ def reproduce(
     ] = None,
     device: Device = None,
     workers: Workers = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW=FILE", help="Table 8: of a backbone, instead of training it."),
+    ] = None,
     any_commit: Annotated[
         bool, typer.Option("--any-commit", help="Take runs of other commits, and show which.")
     ] = False,
@@ -80,9 +86,11 @@ def reproduce(
             raise UsageError(f"expected one of {known}; found none")
         wanted = chosen(experiment(name).at(scale), only or [])
         whole = experiment(name).at(scale)
-        sets = () if whole.computed else _opened(data, scale)
+        sets, objects = _opened(data, scale, whole)
         choices = Choices(
             data=sets,
+            objects=objects,
+            weights=_weights(weights or [], whole),
             scale=scale,
             seeds=seeds,
             epochs=epochs,
@@ -94,7 +102,7 @@ def reproduce(
         _announce(study)
         if dry_run:
             return
-        if not wanted.computed and not wanted.missing:
+        if not wanted.computed:
             if parallel > 1:
                 _in_parallel(parallel)
             else:
@@ -108,10 +116,43 @@ def _usual_place(scale: str, data: list[str]) -> Path:
     return Path("runs") / "-".join(["reproduce", scale, *names])
 
 
-def _opened(data: list[str] | None, scale: str) -> "tuple[DataSet, ...]":
+def _opened(
+    data: list[str] | None, scale: "Scale", wanted: "Experiment"
+) -> "tuple[tuple[DataSet, ...], Sets | None]":
+    """The images with classes, and those with objects where they are wanted."""
     from resnext.data import open_data
+    from resnext.detection.splits import is_coco
+    from resnext.experiments.detection import open_objects
 
-    return tuple(open_data(one) for one in data or (["digits"] if scale == "demo" else []))
+    if wanted.computed:
+        return (), None
+    usual = ["digits"] if scale == "demo" and not wanted.objects else []
+    objects = [Path(one) for one in data or [] if wanted.objects and is_coco(Path(one))]
+    if len(objects) > 1:
+        raise UsageError(f"expected one folder of COCO, found {', '.join(map(str, objects))}")
+    rest = [one for one in data or usual if Path(one) not in objects]
+    found = open_objects(objects[0], scale) if objects else None
+    return tuple(open_data(one) for one in rest), found
+
+
+def _weights(texts: list[str], wanted: "Experiment") -> dict[str, Path]:
+    """Files by row.
+
+    Raises:
+        UsageError: the experiment takes none, has no such row, or a file is not there.
+    """
+    rows = [row.id for row in wanted.rows] if wanted.objects else []
+    found: dict[str, Path] = {}
+    for text in texts:
+        row, equals, file = text.partition("=")
+        if not equals or row not in rows:
+            none = f"which {wanted.id} does not take at this scale"
+            takes = f"one of {', '.join(rows)}" if rows else none
+            raise UsageError(f"expected --weights ROW=FILE, {takes}; found {text!r}")
+        if not Path(file).exists():
+            raise UsageError(f"expected weights for {row}, found no file {file}")
+        found[row] = Path(file)
+    return found
 
 
 def _print_list(place: Path) -> None:
@@ -126,9 +167,7 @@ def _announce(study: "Study") -> None:
 
     experiment, choices = study.experiment, study.choices
     print(f"{experiment.id}: {experiment.title}")
-    if experiment.missing:
-        print(experiment.missing)
-    if experiment.computed or experiment.missing:
+    if experiment.computed:
         return
     from resnext.experiments.writing import SCALES
 

@@ -67,7 +67,9 @@ class _Runs:
     def _begin(self, begun: "Begun") -> None:
         self._started, self._name = time.monotonic(), begun.job.name
         self._epochs = max(1, begun.state.of)
-        at = f", continuing behind epoch {begun.state.done}" if begun.state.kind == "half" else ""
+        half = begun.state.kind == "half"
+        behind = f" behind epoch {begun.state.done}" if begun.job.plan else ""
+        at = f", continuing{behind}" if half else ""
         self._print(f"{self._name}: begun, {begun.number} of {begun.of}{at}")
         self._move(0.0, "starting")
 

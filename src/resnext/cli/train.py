@@ -44,7 +44,11 @@ def train(
         typer.Option("--set", metavar="FIELD=VALUE", help="Another value in the recipe."),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="A run, safetensors or .pth file to begin from.")
+        str | None,
+        typer.Option(
+            metavar="RUN|FILE|NAME",
+            help="To begin from: a run, artifact, file, torchvision:NAME or timm:NAME.",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -68,6 +72,12 @@ def train(
     compilation: Annotated[
         Literal["default", "cuda-graphs", "max-autotune"] | None,
         typer.Option("--compile", help="Compile the network, in this mode."),
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "framework", "triton", "fused", "merged"] | None,
+        typer.Option(
+            help="What computes grouped convolutions; auto: the fastest measured on this GPU."
+        ),
     ] = None,
     micro_batch: Annotated[
         int | None, typer.Option(help="Images in the network at once; a batch takes several goes.")
@@ -131,6 +141,7 @@ def train(
             micro_batch=micro_batch,
             sync_bn=sync_bn,
             sharded=shard,
+            backend=backend,
         )
     kept: list[RunFolder] = []
     with (
@@ -151,6 +162,8 @@ def train(
             _train(plan, folder, world, save_seconds, tensorboard=tensorboard)
         if world.first:
             _print_summary(folder, time.perf_counter() - started)
+            _write_report(folder, plan)
+            print(f"next     resnext evaluate {shlex.quote(str(folder.path))}")
 
 
 def _settings(texts: Sequence[str]) -> dict[str, str]:
@@ -251,7 +264,7 @@ def _print_plan(plan: "Plan", folder: "RunFolder", world: "World") -> None:
         f"to validate on, {len(data.classes)} classes, profile {plan.profile.name}"
     )
     print(f"recipe   {_describe(plan.recipe)}")
-    for word, text in _changes(plan.recipe):
+    for word, text in _changes(plan.recipe, len(data.train)):
         print(f"{word:<8} {text}")
     print(f"steps    {_steps(plan, world)}")
     print(f"run      {folder.path}, seed {plan.seed} on {plan.device}", flush=True)
@@ -264,11 +277,12 @@ def _describe(recipe: "Recipe") -> str:
     )
 
 
-def _changes(recipe: "Recipe") -> Iterator[tuple[str, str]]:
+def _changes(recipe: "Recipe", images: int) -> Iterator[tuple[str, str]]:
     """In what it differs from the recipe of its name."""
+    from resnext.training.recipe import finetune_for
     from resnext.training.recipe import recipe as original
 
-    usual = original(recipe.name)
+    usual = finetune_for(images) if recipe.name == "finetune" else original(recipe.name)
     scaled = usual.with_batch_size(recipe.batch_size).with_epochs(recipe.epochs)
     if recipe.batch_size != usual.batch_size:
         scale = f"{recipe.batch_size}/{usual.batch_size}"
@@ -299,6 +313,8 @@ def _steps(plan: "Plan", world: "World") -> str:
     parts.append(speed.precision)
     if speed.compilation:
         parts.append(f"compiled ({speed.compilation})")
+    if speed.backend not in (None, "framework"):
+        parts.append(f"grouped convolutions by {speed.backend}")
     return ", ".join(parts)
 
 
@@ -313,15 +329,15 @@ def _print_summary(folder: "RunFolder", seconds: float) -> None:
         print(f"curve    {curve.verdict(epochs)}")
     print(f"time     {seconds:.1f} s")
     print(f"weights  {folder.weights} (best epoch)")
-    _write_report(folder)
-    print(f"next     resnext evaluate {shlex.quote(str(folder.path))}")
 
 
-def _write_report(folder: "RunFolder") -> None:
+def _write_report(folder: "RunFolder", plan: "Plan") -> None:
     """The page of the run; training is done, so that what goes wrong here is said and no more."""
+    from resnext.cli.report import mistakes_of
     from resnext.runs.pages import write_run_report
 
     try:
-        print(f"report   {write_run_report(folder)}")
+        mistakes = mistakes_of(folder, plan.data, str(plan.device))
+        print(f"report   {write_run_report(folder, mistakes)}")
     except ResNextError as error:
         print(f"resnext: no report was written: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""From weights to use: one folder, predictions, engines, exported files.
+"""From weights to use: one folder, predictions, engines, exported files, pages.
 
 ```python
 artifact = save(artifact_of("runs/x"), "artifacts/x")

@@ -38,7 +38,7 @@ class Coco:
         name: for people.
         annotations: the files that all of this was read from.
         images: the folder that `files` are in.
-        fingerprint: SHA-256 of the files of annotations.
+        fingerprint: SHA-256 of the files of annotations; of a part of them, with its numbers.
         ids: of the images, ascending.
         files: of the images, relative to `images`.
         sizes: width and height of each.
@@ -93,6 +93,7 @@ class Coco:
     def subset(self, indices: Sequence[int] | NDArray[np.int64], name: str) -> "Coco":
         """Some of the images, in this order; it should be that of their numbers."""
         chosen = np.asarray(indices, dtype=np.int64)
+        of = self.fingerprint.encode() + self.ids[chosen].tobytes()
         spans = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in chosen]
         rows = np.concatenate(spans) if spans else np.zeros(0, np.int64)
         texts = [
@@ -101,6 +102,7 @@ class Coco:
         return replace(
             self,
             name=name,
+            fingerprint=hashlib.sha256(of).hexdigest(),
             ids=self.ids[chosen],
             files=tuple(self.files[i] for i in chosen),
             sizes=self.sizes[chosen],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from resnext.complexity import complexity
 from resnext.detection.backbone import STRIDES, check_backbone
 from resnext.detection.method import Method
+from resnext.detection.schedule import Study
 from resnext.spec import Conv, Spec
 
 MULTIPLE = 32
@@ -64,6 +65,32 @@ def detection_cost(
         region=hidden * (channels * method.crop_side**2 + hidden + 5 * (classes + 1)),
         proposals=method.after[1],
     )
+
+
+def usual_size(method: Method) -> tuple[int, int]:
+    """Height and width of a picture of three to four, as it is tested."""
+    height = min(method.shorter[-1], method.longer)
+    return height, min(round(height * 4 / 3), method.longer)
+
+
+def training_cost(
+    spec: Spec, study: Study, classes: int, size: tuple[int, int] | None = None
+) -> float:
+    """Multiply-adds of a whole training: a step is three forward passes (backward is two).
+
+    Raises:
+        SpecError: the network is no backbone for detection.
+    """
+    method = study.method
+    cost = detection_cost(spec, method, classes, size or usual_size(method))
+    trunk = cost.features if method.shared else cost.features / 2
+    regions = method.rois * cost.region
+    each = {
+        "joint": trunk + cost.proposing + regions,
+        "rpn": trunk + cost.proposing,
+        "fast": trunk + regions,
+    }
+    return sum(3 * each[s.phase] * s.images * s.steps for s in study.schedules)
 
 
 def _head(method: Method, channels: int, maps: list[tuple[int, int]]) -> int:

@@ -19,6 +19,7 @@ from resnext.detection.packages import coco_masks
 from resnext.detection.planning import blank_detector
 from resnext.detection.running import Done
 from resnext.detection.scoring import Backend, Precision, Result, recall, score, sized
+from resnext.detection.splits import COUNTS, made_again
 from resnext.errors import CheckpointError, DataError
 from resnext.training.checkpoint import load_weights
 from resnext.training.speed import Precision as Width
@@ -120,13 +121,24 @@ def data_of(record: SetRecord) -> Coco:
     Raises:
         DataError: it is gone or has changed.
     """
-    (file, *rest) = [Path(name) for name in record.annotations]
-    if rest or not file.exists():
-        raise DataError(f"expected the pictures of {record.name} at {file}, found none; say --data")
-    data = read_coco(file, Path(record.images), record.name)
-    if data.fingerprint != record.fingerprint:
-        raise DataError(f"expected {file} as it was, found other annotations; say --data")
-    return data
+    files = [Path(name) for name in record.annotations]
+    for file in files:
+        if not file.exists():
+            raise DataError(
+                f"expected the pictures of {record.name} at {file}, found none; say --data"
+            )
+    if len(files) == 1:
+        data = read_coco(files[0], Path(record.images), record.name)
+        if data.fingerprint == record.fingerprint:
+            return data
+    if record.name in COUNTS:  # part of a file of 2014, or joined from two
+        data = made_again(files[0].parent.parent, record.name)
+        if data.fingerprint == record.fingerprint:
+            return data
+    raise DataError(
+        f"expected {' and '.join(map(str, files))} as for {record.name} before, found other "
+        "annotations or images; say --data"
+    )
 
 
 def detect(

@@ -23,6 +23,7 @@ from resnext.detection.method import Method
 from resnext.detection.schedule import Schedule
 from resnext.errors import CheckpointError, ResNextError, ResourceError
 from resnext.runs.keeping import Kept, append, begin, lines_of, read_record, reason_of, rewrite
+from resnext.runs.records import same_weights
 from resnext.spec import Spec
 from resnext.training.checkpoint import WEIGHTS, save_weights
 from resnext.training.speed import Precision
@@ -111,11 +112,26 @@ class StepLine(_Record):
 _FREE = ("device", "threads", "processes", "versions", "command", "commit", "started")
 """What may change between two parts of a run."""
 
+_PLACES = {
+    f"{which}.{field}": f"{which}.fingerprint"
+    for which in ("train", "evaluation")
+    for field in ("annotations", "images")
+}
+"""Where pictures lie, and what tells whether they are the same."""
+
 
 def differences(ours: DetectionRecord, theirs: DetectionRecord) -> Iterator[str]:
-    """What makes two detectors different ones: `field theirs instead of ours`."""
+    """What makes two detectors different ones: `field theirs instead of ours`.
+
+    The place of pictures or of initial weights that are the same does not.
+    """
     mine, other = _flat(ours), _flat(theirs)
     for field in sorted(mine.keys() | other.keys()):
+        fingerprint = _PLACES.get(field)
+        if fingerprint is not None and mine[fingerprint] == other[fingerprint]:
+            continue
+        if field == "initial_weights" and same_weights(mine[field], other[field]):
+            continue
         if mine.get(field) != other.get(field):
             yield f"{field} {str(other.get(field))[:60]} instead of {str(mine.get(field))[:60]}"
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from torch import Tensor
 
 from resnext.detection.coco import Coco
-from resnext.detection.detecting import Evaluated, Found
+from resnext.detection.detecting import Evaluated, Found, predict
 from resnext.detection.drawing import drawn
 from resnext.detection.folder import DetectionFolder
+from resnext.detection.networks import Detector
 from resnext.detection.scoring import Precision
 from resnext.report import Chart, Column, Line, Part, Photo, Photos, Report, Table, Value
 from resnext.runs.provenance import as_typed
 
-PICTURES = 12
-"""On the page."""
+PICTURES, LEAST_SCORE = 12, 0.3
+"""On the page, and of the objects drawn on them."""
 
 _FIGURES = (
     ("AP", "ap"),
@@ -54,6 +55,19 @@ def report_of(
         parts=tuple(parts),
         facts=_facts(folder, evaluated),
     )
+
+
+def report_on(
+    folder: DetectionFolder, detector: Detector, evaluated: Evaluated, data: Coco
+) -> Report:
+    """The page of a detector, with the first pictures of the set and what is found on them.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    shown = pictures_of(data)
+    found = predict(detector, folder.record.categories, shown, least_score=LEAST_SCORE)
+    return report_of(folder, evaluated, list(found))
 
 
 def pictures_of(data: Coco, count: int = PICTURES) -> list[Path]:

@@ -38,6 +38,21 @@ class Sets:
     train: Coco | None
     evaluation: Coco
 
+    @property
+    def name(self) -> str:
+        """Both splits."""
+        return "+".join(one.name for one in (self.train, self.evaluation) if one)
+
+    @property
+    def location(self) -> str:
+        """Where the pictures that are scored on lie."""
+        return str(self.evaluation.images)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of both splits."""
+        return "+".join(one.fingerprint for one in (self.train, self.evaluation) if one)
+
 
 def open_sets(
     root: Path, *, train: str | None = None, evaluation: str | None = None, training: bool = True
@@ -57,6 +72,11 @@ def open_sets(
         return Sets(train=None, evaluation=scored)
     check_pair(trained, scored)
     return Sets(train=trained, evaluation=scored)
+
+
+def is_coco(root: Path) -> bool:
+    """Whether a folder is laid out as COCO is."""
+    return any((root / "annotations").glob("instances_*.json"))
 
 
 def check_pair(train: Coco, evaluation: Coco) -> None:
@@ -98,10 +118,19 @@ def open_split(root: Path, split: str) -> Coco:
     return found
 
 
+def made_again(root: Path, split: str) -> Coco:
+    """A split by name, however many images it has: what a run's record names.
+
+    Raises:
+        DataError: it is not there.
+    """
+    return _read(root, split)
+
+
 def _opened(root: Path, split: str | None, usual: tuple[str, ...]) -> Coco:
     if split is not None:
         return open_split(root, split)
-    there = [name for name in usual if _file(root, name).exists()]
+    there = [name for name in usual if _there(root, name)]
     if there:
         return _plain(root, there[0])
     if _file(root, "val2014").exists() and usual[1] in COUNTS:
@@ -114,7 +143,7 @@ def _opened(root: Path, split: str | None, usual: tuple[str, ...]) -> Coco:
 
 def _read(root: Path, split: str) -> Coco:
     same = _SAME.get(split, split)
-    if _file(root, same).exists():
+    if _there(root, same):
         return replace(_plain(root, same), name=split)
     if split in ("train2014", "val2014") or not _file(root, "val2014").exists():
         return _plain(root, split)
@@ -126,6 +155,15 @@ def _read(root: Path, split: str) -> Coco:
     if split == "val35k":
         return rest
     return joined(_plain(root, "train2014"), rest, root, split)
+
+
+def _there(root: Path, split: str) -> bool:
+    """Whether a split has files of its own.
+
+    Beside files of 2014, val2017's annotations without its images are there for their numbers.
+    """
+    numbers_only = _file(root, "val2014").exists() and not (root / split).is_dir()
+    return _file(root, split).exists() and not numbers_only
 
 
 def _plain(root: Path, split: str) -> Coco:

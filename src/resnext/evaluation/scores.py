@@ -13,9 +13,9 @@ from resnext.errors import DataError
 from resnext.evaluation.protocols import SINGLE, SINGLE_VIEW, Average, Protocol
 from resnext.evaluation.views import Averaged, Score, scorer
 from resnext.metrics import Counts, Tally
+from resnext.training.batches import Batch, Batches
 from resnext.training.distributed import ALONE, World
 from resnext.training.loop import PULSE
-from resnext.training.trainer import Batch, Batches
 
 __all__ = ["SINGLE_VIEW", "Kept", "Part", "Scores", "evaluate"]
 
@@ -52,6 +52,8 @@ class Scores:
 
     Attributes:
         counts: over all processes.
+        leading: the same of the images of the leading classes, each among these alone (Sec. 5.2's
+            1K-way), if asked for.
         protocol: see `Protocol`.
         profile: what prepared the images.
         seconds: from the first batch asked for to the last score, in this process.
@@ -63,6 +65,7 @@ class Scores:
     profile: str
     seconds: float = 0.0
     kept: Kept | None = None
+    leading: Counts | None = None
 
 
 def evaluate(
@@ -74,6 +77,7 @@ def evaluate(
     protocol: Protocol = SINGLE,
     score: Score | None = None,
     keep: bool = False,
+    leading: int | None = None,
     device: torch.device | str = "cpu",
     pulse: float = PULSE,
     world: World = ALONE,
@@ -92,6 +96,7 @@ def evaluate(
         protocol: its name, and what is averaged.
         score: what it does, from `scorer`; made here for a protocol of one size.
         keep: whether to keep the scores of this process's images.
+        leading: how many classes to count once more among themselves.
         device: where the model is.
         pulse: in seconds.
         world: the processes.
@@ -99,20 +104,23 @@ def evaluate(
     Raises:
         DataError: the batches hold more or fewer images than the set's `samples`.
     """
-    tally, kept = Tally(device), _Keeper()
+    tally, first, kept = Tally(device), Tally(device), _Keeper()
     looked = started = time.perf_counter()
     score = score or scorer(protocol, model, device)
     model.eval()
     share: Iterable[Batch | WholeBatch] = batches
     for step, batch in enumerate(share, start=1):
         found = _score(score, batch, tally, protocol.average, device)
+        if leading is not None:
+            _count(first, found.scores(protocol.average), batch.labels, leading)
         if keep:
             kept.add(found, batch.labels)
         if time.perf_counter() - looked >= pulse:
             yield Part(step=step, steps=len(batches), counts=tally.counts())
             looked = time.perf_counter()
-    (seen,) = world.totals([tally.samples])
+    seen, seen_first = world.totals([tally.samples, first.samples])
     tally.share(world.sum_, seen)
+    first.share(world.sum_, seen_first)
     counts = tally.counts()
     if counts.samples != samples or not samples:
         raise DataError(f"expected {samples} images to score on, found {counts.samples}")
@@ -122,6 +130,7 @@ def evaluate(
         profile=profile,
         seconds=time.perf_counter() - started,
         kept=kept.whole() if keep else None,
+        leading=None if leading is None else first.counts(),
     )
 
 
@@ -138,6 +147,15 @@ def _score(
     scores = found.scores(average)
     tally.add(scores, labels, F.cross_entropy(scores, labels))
     return found
+
+
+@torch.inference_mode()
+def _count(tally: Tally, scores: Tensor, labels: Tensor, classes: int) -> None:
+    """Count the images of the leading classes among these: N x K scores, N labels on the CPU."""
+    own = (labels < classes).nonzero().squeeze(1)
+    if len(own):
+        among, right = scores[own.to(scores.device), :classes], labels[own].to(scores.device)
+        tally.add(among, right, F.cross_entropy(among, right))
 
 
 class _Keeper:

@@ -14,7 +14,12 @@ _NETWORKS = {"ResNet-50": "resnet50", "ResNeXt-50 (32x4d)": "resnext50_32x4d"}
 
 
 def _table1(_: Findings) -> Sequence[Part]:
-    return (_costs(), *(_stages(label, name) for label, name in _NETWORKS.items()))
+    parts: list[Part] = [_costs()]
+    for label, name in _NETWORKS.items():
+        slug = name.replace("_", "-")
+        parts.append(diagrams.network_drawing(resnext.spec(name), name=f"{slug}-drawn"))
+        parts.append(_stages(label, f"table1-{slug}", name))
+    return parts
 
 
 def _costs() -> Table:
@@ -40,11 +45,11 @@ def _costs() -> Table:
     )
 
 
-def _stages(label: str, name: str) -> Table:
-    cost = resnext.complexity(resnext.spec(name))
+def _stages(label: str, name: str, network: str) -> Table:
+    cost = resnext.complexity(resnext.spec(network))
     return Table(
-        name=f"table1-{name.replace('_', '-')}",
-        title=f"{label} by stage",
+        name=name,
+        title=f"Cost of {label} by stage",
         columns=(
             Column(title="stage"),
             Column(title="output"),
@@ -53,7 +58,7 @@ def _stages(label: str, name: str) -> Table:
             Column(title="multiply-adds", digits=0),
         ),
         rows=tuple(
-            (s.name, f"{s.height}x{s.width}", s.channels, s.parameters, s.multiply_adds)
+            (s.name, f"{s.height}×{s.width}", s.channels, s.parameters, s.multiply_adds)
             for s in cost.stages
         ),
     )

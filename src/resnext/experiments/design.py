@@ -81,6 +81,23 @@ class Test:
     leading: bool = False
 
 
+def leading_classes(count: int) -> int:
+    """Of how many classes a test chooses among the leading ones."""
+    return 1000 if count == 5000 else count // 2
+
+
+def check_epochs(scale: Scale, epochs: int | None) -> None:
+    """Refuse other epochs than the paper's at the paper's scale.
+
+    Raises:
+        UsageError: they are asked for.
+    """
+    if scale == "paper" and epochs is not None:
+        raise UsageError(
+            f"expected no --epochs at the scale paper, found {epochs}; take --scale short"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One network, trained once for each seed.
@@ -105,19 +122,21 @@ class Row:
     profile: str | None = None
     tests: tuple[Test, ...] = ()
 
-    def recipe_at(self, scale: Scale, *, is_digits: bool, epochs: int | None = None) -> Recipe:
-        """The recipe at a scale; `epochs` instead of the scale's.
+    def recipe_at(
+        self, scale: Scale, classes: int, *, is_digits: bool, epochs: int | None = None
+    ) -> Recipe:
+        """The recipe at a scale, for so many classes; `epochs` instead of the scale's.
 
         Raises:
             UsageError: other epochs than the paper's at the paper's scale.
         """
-        if scale == "paper" and epochs is not None:
-            raise UsageError(
-                f"expected no --epochs at the scale paper, found {epochs}; take --scale short"
-            )
+        check_epochs(scale, epochs)
         if scale == "demo":
             usual = digits() if is_digits else small()
-            return usual.with_epochs(epochs or DEMO_EPOCHS[usual.name])
+            wanted = usual.with_epochs(epochs or DEMO_EPOCHS[usual.name])
+            if any(test.leading for test in self.tests):
+                return wanted.model_copy(update={"leading": leading_classes(classes)})
+            return wanted
         wanted = recipe(self.recipe)
         if scale == "short":
             return wanted.with_epochs(epochs or SHORT[self.recipe])
@@ -134,9 +153,11 @@ class Measure:
         label: in tables.
         settings: what decides its result, in a study for a seed: a folder with others is refused.
         run: measures; yields where it stands, and last a dictionary of plain values.
-        needs: rows whose finished runs it looks at.
+        needs: rows whose finished runs it looks at, in a study.
         cost: multiply-adds of one measurement, to plan with.
+        disk: bytes that one leaves behind.
         needs_data: whether it is about images.
+        objects: whether these are pictures with objects, such as COCO's.
         seeded: whether each seed has a measurement of its own; otherwise there is one.
     """
 
@@ -145,9 +166,11 @@ class Measure:
     label: str
     settings: "Callable[[Study, int], dict[str, Any]]"
     run: "Callable[[Bench], Iterator[Tick | dict[str, Any]]]"
-    needs: tuple[Row, ...] = ()
+    needs: "Callable[[Study], tuple[Row, ...]]" = lambda _: ()
     cost: "Callable[[Job], float]" = lambda _: 0.0
+    disk: "Callable[[Job], int]" = lambda _: 1_000_000
     needs_data: bool = True
+    objects: bool = False
     seeded: bool = True
 
 
@@ -164,7 +187,6 @@ class Experiment:
         seeds: how many, at each scale.
         parts: the findings as tables and charts.
         data: what the paper's scale needs, in words; empty where it needs none.
-        missing: why nothing can be run, where that is so.
         demo_rows: the rows of the scale `demo`, where those are not all.
     """
 
@@ -176,13 +198,17 @@ class Experiment:
     measures: tuple[Measure, ...] = ()
     seeds: Mapping[Scale, int] = field(default_factory=lambda: IMAGENET_SEEDS)
     data: str = ""
-    missing: str | None = None
     demo_rows: tuple[str, ...] | None = None
 
     @property
     def whats(self) -> "tuple[Row | Measure, ...]":
         """Everything that is run."""
         return (*self.rows, *self.measures)
+
+    @property
+    def objects(self) -> bool:
+        """Whether some of it is about pictures with objects."""
+        return any(measure.objects for measure in self.measures)
 
     @property
     def computed(self) -> bool:

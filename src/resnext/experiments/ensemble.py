@@ -62,7 +62,7 @@ MEASURE = Measure(
     label="mean of the networks of Table 5",
     settings=_settings,
     run=_run,
-    needs=MEMBERS,
+    needs=lambda _: MEMBERS,
     seeded=False,
 )
 

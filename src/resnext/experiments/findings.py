@@ -149,7 +149,7 @@ def findings(study: Study) -> Findings:
         UsageError: a folder holds another run.
     """
     any_commit = study.choices.any_commit
-    jobs = () if study.experiment.computed or study.experiment.missing else study.jobs()
+    jobs = () if study.experiment.computed else study.jobs()
     return Findings(
         study=study, states={job.name: state(job, any_commit=any_commit) for job in jobs}
     )

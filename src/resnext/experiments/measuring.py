@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from resnext.data import DataSet
+from resnext.detection.splits import Sets
 from resnext.errors import PreemptedError
 from resnext.experiments.study import Job, Study
 from resnext.runs import Stop
@@ -31,7 +32,13 @@ class Bench:
     @property
     def data(self) -> DataSet:
         """The images."""
-        assert self.job.data is not None
+        assert isinstance(self.job.data, DataSet)
+        return self.job.data
+
+    @property
+    def objects(self) -> Sets:
+        """The pictures with objects."""
+        assert isinstance(self.job.data, Sets)
         return self.job.data
 
     @property

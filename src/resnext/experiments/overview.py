@@ -21,8 +21,6 @@ def overview(out: Path) -> list[tuple[str, ...]]:
 
 
 def _counts(one: Experiment, out: Path) -> tuple[str, str, str]:
-    if one.missing:
-        return "–", "–", "–"
     if one.computed:
         return "–", "yes" if (out / one.id).is_dir() else "–", "–"
     whats = one.whats

@@ -97,8 +97,10 @@ def _left(job: Job, found: State) -> float:
 
 
 def _disk(job: Job) -> int:
+    if isinstance(job.what, Measure):
+        return job.what.disk(job) if job.data or not job.what.needs_data else 0
     if job.plan is None:
-        return 1_000_000 if job.data else 0
+        return 0
     return COPIES * 4 * resnext.complexity(job.plan.spec, job.plan.profile.resolution).parameters
 
 

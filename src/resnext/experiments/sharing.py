@@ -18,7 +18,7 @@ from resnext.errors import InUseError, ResourceError
 from resnext.evaluation.protocols import Protocol
 from resnext.evaluation.readings import read
 from resnext.evaluation.scores import Part
-from resnext.experiments.design import Measure, Row, Scale, Test
+from resnext.experiments.design import Measure, Row, Scale, Test, leading_classes
 from resnext.experiments.measuring import Bench, Tick
 from resnext.experiments.study import (
     RESULT,
@@ -29,12 +29,12 @@ from resnext.experiments.study import (
     state,
     test_file,
 )
+from resnext.files import write_bytes
 from resnext.runs import RunFolder, Settings, Stop, evaluate_candidate, train_run
 from resnext.runs.candidates import run_candidate
 from resnext.runs.locking import locked
 from resnext.runs.provenance import machine, source_commit, versions
 from resnext.runs.running import Progress
-from resnext.training.checkpoint import write_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def _needed(study: Study, job: Job) -> str | None:
     """The first run that a measurement looks at and that is not finished."""
     if isinstance(job.what, Row):
         return None
-    for row in job.what.needs:
+    for row in job.what.needs(study):
         for seed in range(study.seeds):
             needed = study.job(row, seed)
             if state(needed, any_commit=study.choices.any_commit).kind != "done":
@@ -135,7 +135,7 @@ def _tested(study: Study, job: Job, folder: RunFolder, test: Test) -> Iterator[E
     protocol = Protocol.parse(test.demo if scale == "demo" else test.protocol)
     found = run_candidate(folder, str(job.path), job.plan.device)
     data = job.plan.data
-    leading = _leading(found.outputs) if test.leading else found.outputs
+    leading = leading_classes(found.outputs) if test.leading else found.outputs
     if test.leading and len(data.validation.classes) == found.outputs:
         data = _of_leading(data, leading)
     settings = Settings(protocol=protocol, keep=True, workers=study.choices.workers)
@@ -166,11 +166,6 @@ def _tested(study: Study, job: Job, folder: RunFolder, test: Test) -> Iterator[E
 _FIGURES = ("top1_error", "top1_interval", "top5_error", "top5_interval", "average")
 
 
-def _leading(outputs: int) -> int:
-    """Of how many classes the second test of Table 6 chooses one."""
-    return 1000 if outputs == 5000 else outputs // 2
-
-
 def _of_leading(data: DataSet, classes: int) -> DataSet:
     """Its validation images of the leading classes."""
     kept = (data.validation.labels < classes).nonzero()[0]
@@ -185,8 +180,8 @@ def _of_leading(data: DataSet, classes: int) -> DataSet:
 def _measured(study: Study, job: Job, stop: Stop) -> Iterator[Event]:
     assert isinstance(job.what, Measure)
     begun = datetime.now(UTC).isoformat(timespec="seconds")
-    values = None
-    for progress in job.what.run(Bench(study=study, job=job, stop=stop)):
+    values, bench = None, Bench(study=study, job=job, stop=stop)
+    for progress in job.what.run(bench):
         if isinstance(progress, Tick):
             yield progress
         else:
@@ -199,7 +194,7 @@ def _measured(study: Study, job: Job, stop: Stop) -> Iterator[Event]:
         "seed": job.seed,
         "data": job.data and {"location": job.data.location, "fingerprint": job.data.fingerprint},
         "commit": source_commit(),
-        "machine": machine(),
+        "machine": machine(bench.device),
         "versions": versions(),
         "command": sys.argv,
         "started": begun,

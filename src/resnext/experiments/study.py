@@ -9,6 +9,7 @@ from typing import Any, Literal
 import resnext
 from resnext.data import DataSet, default_profile
 from resnext.data.digits import is_digits
+from resnext.detection.splits import Sets
 from resnext.errors import CheckpointError, DataError, InUseError, UsageError
 from resnext.experiments.design import Experiment, Measure, Row, Scale
 from resnext.runs import Plan, RunFolder, differences, plan
@@ -28,6 +29,8 @@ class Choices:
 
     Attributes:
         data: the sets at hand; each row takes the first that has its number of classes.
+        objects: the pictures with objects at hand.
+        weights: files of rows that are not to be trained.
         scale: see `Scale`.
         seeds: how many; the experiment's if left out.
         epochs: instead of the scale's, except at the paper's.
@@ -37,6 +40,8 @@ class Choices:
     """
 
     data: tuple[DataSet, ...]
+    objects: Sets | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict)
     scale: Scale = "demo"
     seeds: int | None = None
     epochs: int | None = None
@@ -71,7 +76,7 @@ class Job:
     seed: int
     path: Path
     plan: Plan | None = None
-    data: DataSet | None = None
+    data: DataSet | Sets | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,19 +102,26 @@ class Study:
     def data_of(self, row: Row | Measure) -> DataSet | None:
         """The set that a row is about; None where it is not at hand."""
         sets = self.choices.data
-        if isinstance(row, Measure) and row.needs:
-            return self.data_of(row.needs[0])
+        if isinstance(row, Measure) and (needed := row.needs(self)):
+            return self.data_of(needed[0])
         if self.choices.scale == "demo":
             return sets[0] if sets else None
         wanted = row.spec.classes if isinstance(row, Row) else None
         return next((one for one in sets if wanted in (None, len(one.classes))), None)
+
+    def about(self, what: Row | Measure) -> DataSet | Sets | None:
+        """The images that a row or measure is about; None where they are not at hand."""
+        if isinstance(what, Measure) and what.objects:
+            return self.choices.objects
+        return self.data_of(what)
 
     def jobs(self) -> Iterator[Job]:
         """Everything to run, seed by seed, so that a first table is there early."""
         self._require_data()
         for seed in range(self.seeds):
             for row in self.experiment.rows:
-                yield self.job(row, seed)
+                if row.id not in self.choices.weights:
+                    yield self.job(row, seed)
         for measure in self.experiment.measures:
             for seed in range(self.seeds if measure.seeded else 1):
                 yield self.job(measure, seed)
@@ -117,8 +129,9 @@ class Study:
     def job(self, what: Row | Measure, seed: int) -> Job:
         """One of them."""
         name = f"{what.id}-seed{seed}"
-        data = self.data_of(what)
-        decided = self.decide(what, seed, data) if isinstance(what, Row) and data else None
+        data = self.about(what)
+        images = self.data_of(what) if isinstance(what, Row) else None
+        decided = self.decide(what, seed, images) if isinstance(what, Row) and images else None
         settings = self._settings(what, seed, data) if isinstance(what, Measure) else {}
         return Job(
             what=what,
@@ -129,7 +142,7 @@ class Study:
             settings=settings,
         )
 
-    def _settings(self, what: Measure, seed: int, data: DataSet | None) -> dict[str, Any]:
+    def _settings(self, what: Measure, seed: int, data: DataSet | Sets | None) -> dict[str, Any]:
         """Those of a measurement, through JSON, so that they compare with what is read back."""
         if what.needs_data and data is None:
             return {}
@@ -145,7 +158,12 @@ class Study:
         return plan(
             data,
             self.spec(row, data),
-            row.recipe_at(choices.scale, is_digits=is_digits(data), epochs=choices.epochs),
+            row.recipe_at(
+                choices.scale,
+                len(data.classes),
+                is_digits=is_digits(data),
+                epochs=choices.epochs,
+            ),
             seed=seed,
             device=choices.device,
             workers=choices.workers,
@@ -168,7 +186,7 @@ class Study:
             DataError: none has.
         """
         whats = [what for what in self.experiment.whats if _wants_data(what)]
-        if whats and all(self.data_of(what) is None for what in whats):
+        if whats and all(self.about(what) is None for what in whats):
             found = ", ".join(
                 f"{d.location} of {len(d.classes)} classes" for d in self.choices.data
             )
@@ -208,7 +226,9 @@ def _measured(job: Job, *, any_commit: bool, ours: bool) -> State:
     if not job.settings:
         return State(kind="no data")
     if not (job.path / RESULT).exists():
-        return State(kind="running" if not ours and in_use(job) else "missing")
+        if not ours and in_use(job):
+            return State(kind="running")
+        return State(kind="half" if job.path.is_dir() else "missing")
     result = read_result(job.path)
     for name, value in job.settings.items():
         if (found := result["settings"].get(name)) != value:
@@ -216,7 +236,7 @@ def _measured(job: Job, *, any_commit: bool, ours: bool) -> State:
                 f"expected {job.path} to be measured with {name} {_brief(value)}, found "
                 f"{_brief(found)}; take another --out, or move it away"
             )
-    _require_commit(job, result["commit"], any_commit=any_commit)
+    require_commit(job, result["commit"], any_commit=any_commit)
     return State(kind="done", done=1)
 
 
@@ -234,10 +254,15 @@ def _require_same(job: Job, folder: RunFolder, *, any_commit: bool) -> None:
             f"expected {job.path} to hold the run of {job.what.label} with seed {job.seed}, found "
             f"another: {'; '.join(odd[:3])}; take another --out, or move it away"
         )
-    _require_commit(job, folder.record.commit, any_commit=any_commit)
+    require_commit(job, folder.record.commit, any_commit=any_commit)
 
 
-def _require_commit(job: Job, found: str | None, *, any_commit: bool) -> None:
+def require_commit(job: Job, found: str | None, *, any_commit: bool) -> None:
+    """Refuse what other code has made or begun.
+
+    Raises:
+        UsageError: it has, and is not to count.
+    """
     ours = source_commit()
     if found != ours and not any_commit:
         raise UsageError(

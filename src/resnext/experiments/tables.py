@@ -182,22 +182,31 @@ def _tested(
 
 
 def curves(
-    findings: Findings, rows: Sequence[Row], *, name: str, title: str, notes: tuple[str, ...] = ()
+    findings: Findings,
+    rows: Sequence[Row],
+    *,
+    name: str,
+    title: str,
+    validation: str = "validation_error",
+    notes: tuple[str, ...] = (),
 ) -> Chart:
-    """Training and validation error by epoch, each the mean over seeds, as in Fig. 5."""
+    """Training and validation error by epoch, each the mean over seeds, as in Fig. 5.
+
+    `validation` is the field of an epoch's record; an epoch without it stays open.
+    """
     lines: list[Line] = []
     for row in rows:
         runs = findings.finished(row)
         if not runs:
             continue
         epochs = tuple(float(e.epoch) for e in runs[0].epochs)
-        for word, pick in (("train", "train_error"), ("val", "validation_error")):
+        for word, pick in (("train", "train_error"), ("val", validation)):
             lines.append(
                 Line(
                     label=f"{row.label}, {word}",
                     x=epochs,
                     y=tuple(
-                        fmean(getattr(run.epochs[at], pick) for run in runs)
+                        _mean([getattr(run.epochs[at], pick) for run in runs])
                         for at in range(len(epochs))
                     ),
                     dashed=word == "train",
@@ -218,6 +227,11 @@ def curves(
             *notes,
         ),
     )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def against_size(

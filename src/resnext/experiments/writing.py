@@ -4,13 +4,18 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import resnext
 from resnext.experiments.findings import Findings
 from resnext.experiments.study import short
+from resnext.files import write_bytes
 from resnext.report import Report, write_report
 from resnext.runs.provenance import as_typed, machine, source_commit, versions
-from resnext.training.checkpoint import write_bytes
+
+if TYPE_CHECKING:
+    from resnext.data import DataSet
+    from resnext.detection.splits import Sets
 
 SCALES = {
     "paper": "the paper's networks and recipes, exactly",
@@ -26,8 +31,6 @@ def report(findings: Findings) -> Report:
     summary = [f"{study.experiment.title} ({study.experiment.source})."]
     if not study.experiment.computed:
         summary.append(f"Scale {scale}: {SCALES[scale]}.")
-    if study.experiment.missing:
-        summary.append(study.experiment.missing)
     if missing:
         summary.append(f"{missing} of {of} runs are missing; their numbers are left open.")
     return Report(
@@ -41,7 +44,9 @@ def report(findings: Findings) -> Report:
 
 def _facts(findings: Findings) -> dict[str, str]:
     study = findings.study
-    data = "; ".join(f"{one.name} ({one.fingerprint[:12]})" for one in study.choices.data)
+    objects = study.choices.objects
+    sets: list[DataSet | Sets] = [*study.choices.data, *([objects] if objects else [])]
+    data = "; ".join(f"{one.name} ({one.fingerprint[:12]})" for one in sets)
     return {
         "command": as_typed(sys.argv),
         "commit of the report": short(source_commit()),

@@ -142,7 +142,7 @@ def convert(model: "ResNeXt", form: Form = "grouped") -> "ResNeXt":
         raise SpecError(f"expected one eps and momentum in all normalisations, found {settings}")
     state = state_in_form(model.state_dict(), model.spec, model.form, form)
     with torch.device("meta"):
-        converted = type(model)(model.spec, form)
+        converted = type(model)(model.spec, form, model.backend)
     converted.to_empty(device=model.fc.weight.device).to(model.fc.weight.dtype)
     converted.load_state_dict(state)
     for norm in converted.modules():

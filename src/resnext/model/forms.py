@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnext.errors import SpecError
+from resnext.model.backend import between, fuses
 from resnext.spec import Block, Conv
 
 Form = Literal["grouped", "concat", "split"]
@@ -129,8 +130,12 @@ class Bottleneck(PostActivation):
 
     def transform(self, x: Tensor) -> Tensor:
         """F(x)."""
-        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        x = F.relu(self.bn2(self.conv2(x)), inplace=True)
+        x = self.conv1(x)
+        if fuses(self.conv2, self.bn1, self.bn2, x):
+            x = between(self.conv2, self.bn1, self.bn2, x)
+        else:
+            x = F.relu(self.bn1(x), inplace=True)
+            x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         return self.bn3(self.conv3(x))
 
 

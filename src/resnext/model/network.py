@@ -10,6 +10,8 @@ from torch.nn import functional as F
 from resnext.catalog import name
 from resnext.catalog import spec as read_spec
 from resnext.errors import SpecError
+from resnext.kernels import Backend
+from resnext.model.backend import use_backend
 from resnext.model.convert import state_in_form
 from resnext.model.forms import Form, PostActivation, conv2d, residual
 from resnext.spec import Spec
@@ -24,10 +26,11 @@ class ResNeXt(nn.Module):
     pre-activation blocks ends with one more normalisation, ``norm``.
     """
 
-    def __init__(self, spec: Spec, form: Form = "grouped") -> None:
+    def __init__(self, spec: Spec, form: Form = "grouped", backend: Backend = "framework") -> None:
         super().__init__()
         self.spec = spec
         self.form = form
+        self.backend = backend
         self.conv1 = _stem(spec)
         width = spec.stem.convs[-1].out_channels
         self.bn1 = nn.BatchNorm2d(width) if spec.stem.norm else nn.Identity()
@@ -40,6 +43,8 @@ class ResNeXt(nn.Module):
             self.add_module(f"layer{number + 1}", stage)
         self.norm = nn.BatchNorm2d(spec.out_channels) if spec.preactivation else nn.Identity()
         self.fc = nn.Linear(spec.out_channels, spec.classes)
+        if backend != "framework":
+            use_backend(self, backend)
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Maps of every stage: conv2 to conv5 at strides 4, 8, 16, 32 under the ImageNet stem.
@@ -85,6 +90,7 @@ def build(
     classes: int | None = None,
     in_channels: int | None = None,
     form: Form = "grouped",
+    backend: Backend = "framework",
     initialization: Initialization = "reference",
     zero_gamma: bool = False,
     seed: int | None = None,
@@ -98,6 +104,9 @@ def build(
         classes: replaces the number of classes.
         in_channels: replaces the number of image channels.
         form: grouped (c), concat (b) or split (a) of Fig. 3.
+        backend: what computes grouped convolutions: the ``framework``; our ``triton`` kernels;
+            the same with normalisation ``fused`` in training; ``merged`` groups; ``auto``, what
+            was measured fastest on a GPU of this kind. The function and its state are the same.
         initialization: ``reference`` draws N(0, sqrt(2 / (k·k·outputs))) for each convolution of
             form (c), groups left out, and no bias in the classifier, as models/resnext.lua of
             facebookresearch/ResNeXt; ``reference-b`` does so for form (b), where 1x1 and 3x3
@@ -116,7 +125,7 @@ def build(
     if seed is not None and not 0 <= seed < 2**64:
         raise SpecError(f"expected a seed from 0 to 2^64 - 1, found {seed}")
     with torch.device("meta"):
-        model = ResNeXt(spec, form)
+        model = ResNeXt(spec, form, backend)
         drawn_as = _drawn_form(spec, form, initialization)
         drawn = model if drawn_as == form else ResNeXt(spec, drawn_as)
     if device is not None and torch.device(device).type == "meta":

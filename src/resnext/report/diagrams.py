@@ -1,17 +1,22 @@
-"""Block diagrams, drawn from specifications: Figs. 1, 3 and 4 of the paper, or any block's.
+"""Drawings of specifications: Figs. 1, 3 and 4 of the paper, any block's, a network's stages.
 
-Every text is read off `Block.convs` and `Block.path_convs`, so a drawing cannot disagree with the
-network that is built. Lines and letters take the colour of the page.
+Every text is read off `Block.convs` and `Block.path_convs`, and sizes off `complexity`, so a
+drawing cannot disagree with the network that is built. Lines and letters take the colour of the
+page.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, assert_never
 from xml.sax.saxutils import escape
 
+from resnext.catalog import name as name_of
+from resnext.complexity import Complexity, complexity
 from resnext.report.content import Drawing
-from resnext.spec import BASIC, Block, Conv, Paths
+from resnext.report.layers import template_text
+from resnext.spec import BASIC, Block, Conv, Paths, Spec
 
 Form = Literal["split", "concat", "grouped"]
 
@@ -172,6 +177,10 @@ def _svg(block: Block, flow: _Flow) -> str:
         *_columns(flow, middle, join),
         *_joint(block, flow, middle, join),
     ]
+    return _picture(width, height, parts)
+
+
+def _picture(width: float, height: float, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'style="max-width:{width:g}px;min-width:{0.85 * width:g}px" '
@@ -253,3 +262,117 @@ def _sum(across: float, top: float) -> str:
     cross = f"M{across - 5:g} {centre:g} h10 M{across:g} {centre - 5:g} v10"
     circle = f'<circle cx="{across:g}" cy="{centre:g}" r="9" fill="none" stroke="currentColor"/>'
     return circle + _path(cross)
+
+
+TALL, MIDDLE = 150, 100
+"""The image's side on the drawing of a network, and how far down its middle is."""
+
+COLUMN = 84
+"""The least width of a stage: room for its texts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """A stage on the drawing of a network: ``slats`` side by side, one per block."""
+
+    slats: int
+    side: float
+    thick: float
+    texts: tuple[str, ...]
+
+    @property
+    def across(self) -> float:
+        """Of the slats."""
+        return self.slats * (self.thick + 3) - 3
+
+    @property
+    def wide(self) -> float:
+        """With the texts below."""
+        return max(COLUMN, self.across + 14, max(len(text) * LETTER for text in self.texts))
+
+
+def network_drawing(
+    spec: Spec, resolution: int | tuple[int, int] | None = None, *, name: str = "network"
+) -> Drawing:
+    """A whole network from left to right: a group of slats per stage, a slat per block.
+
+    A slat is as tall as the root of its map's side, so that halving the map shows; the texts below
+    are stage, map, channels, blocks and the template of its paths.
+
+    Raises:
+        SpecError: the resolution is not positive.
+    """
+    cost = complexity(spec, resolution)
+    columns = _stage_columns(spec, cost)
+    width = sum(column.wide for column in columns) + 20 * (len(columns) - 1)
+    height = 2 * MIDDLE - 28 + 17 * max(len(column.texts) for column in columns)
+    words = ", then ".join(" ".join(column.texts) for column in columns)
+    return Drawing(
+        name=name,
+        title=f"{name_of(spec)} by stage",
+        svg=_picture(width, height, [*_row(columns)]),
+        description=f"{name_of(spec)}: {words}",
+    )
+
+
+def _stage_columns(spec: Spec, cost: Complexity) -> tuple[_Column, ...]:
+    largest = max(cost.resolution)
+    firsts = [block for _, index, block in spec.blocks() if index == 0]
+    columns = [_column("image", spec.in_channels, cost.resolution, largest)]
+    for stage in cost.stages:
+        size = (stage.height, stage.width)
+        texts: tuple[str, ...] = ()
+        blocks = 1
+        if stage.name not in ("conv1", "classifier"):
+            number = int(stage.name.removeprefix("conv")) - 2
+            blocks = spec.stages[number].blocks
+            texts = (f"{blocks} block{'s' * (blocks > 1)}", template_text(firsts[number]))
+        columns.append(_column(stage.name, stage.channels, size, largest, texts, blocks))
+    return tuple(columns)
+
+
+def _column(
+    name: str,
+    channels: int,
+    size: tuple[int, int],
+    largest: int,
+    texts: tuple[str, ...] = (),
+    blocks: int = 1,
+) -> _Column:
+    unit = "classes" if name == "classifier" else "channel" if channels == 1 else "channels"
+    place = () if name == "classifier" else (f"{size[0]}×{size[1]}",)
+    return _Column(
+        slats=blocks,
+        side=round(TALL * math.sqrt(max(size) / largest), 1),
+        thick=2 + round(math.log2(channels) / 2),
+        texts=(name, *place, f"{channels} {unit}", *texts),
+    )
+
+
+def _row(columns: Sequence[_Column]) -> Iterator[str]:
+    """The slats of each stage about one middle line, an arrow to the next, texts below."""
+    left = 0.0
+    for place, column in enumerate(columns):
+        centre = left + column.wide / 2
+        first = centre - column.across / 2
+        for slat in range(column.slats):
+            yield _slat(first + slat * (column.thick + 3), column)
+        for line, text in enumerate(column.texts):
+            yield _text(centre, 2 * MIDDLE - 18 + 17 * line, text)
+        left += column.wide + 20
+        if place + 1 < len(columns):
+            after = columns[place + 1]
+            yield _arrow(centre + column.across / 2 + 5, left + (after.wide - after.across) / 2 - 5)
+
+
+def _slat(left: float, column: _Column) -> str:
+    top = MIDDLE - 14 - column.side / 2
+    return (
+        f'<rect x="{left:g}" y="{top:g}" width="{column.thick:g}" height="{column.side:g}" '
+        'rx="1.5" fill="currentColor" fill-opacity="0.14" stroke="currentColor"/>'
+    )
+
+
+def _arrow(start: float, end: float) -> str:
+    middle = MIDDLE - 14
+    return _path(f"M{start:g} {middle:g} H{end:g} m-4 -3 l4 3 l-4 3")

@@ -78,14 +78,19 @@ def _template() -> "Template":
         {
             "style": _asset("uplot/uPlot.min.css") + _asset("page.css"),
             "scripts": scripts,
-            "allowed": " ".join(f"'{_digest(script)}'" for script in scripts),
+            "allowed": " ".join(f"'{digest(script)}'" for script in scripts),
         },
     )
 
 
-def _digest(script: str) -> str:
+def digest(script: str) -> str:
     """How the page's policy names a script that may run; no other does."""
     return f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"
+
+
+def style() -> str:
+    """What all pages look like, in light and in dark."""
+    return _asset("page.css")
 
 
 def _kind(part: object) -> str:

@@ -21,7 +21,7 @@ def write_report(report: Report, folder: Path, *, beside: Path | None = None) ->
         ResourceError: a file cannot be written.
         ValueError: a name is no file's name, or is there twice.
     """
-    from resnext.training.checkpoint import write_bytes  # loads torch
+    from resnext.files import write_bytes  # loads torch
 
     rest = beside or folder
     texts = {folder / f"{report.name}.html": html(report)}

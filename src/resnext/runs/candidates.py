@@ -11,17 +11,14 @@ import resnext
 from resnext.data import Profile, profile
 from resnext.errors import CheckpointError, ResNextError, UsageError
 from resnext.model.network import build
-from resnext.model.recognition import counter, recognised, resembled
+from resnext.model.recognition import recognised, resembled
 from resnext.runs.artifacts import is_artifact, read_artifact
 from resnext.runs.folder import RECORD, RunFolder
 from resnext.runs.peers import peer, peer_network
-from resnext.runs.pretrained import initial_weights, read_weights
+from resnext.runs.pretrained import fitting, initial_weights, read_weights
 from resnext.spec import Spec
 from resnext.training.checkpoint import load_weights
 from resnext.training.state import require_same
-
-_TRAINING_ONLY = ("AuxLogits.", "aux1.", "aux2.")
-"""Heads of Inception networks that only training looks at; a file may hold them in vain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +208,7 @@ def _named(given: str, weights: Path | None, device: torch.device | str) -> Cand
     assert library is not None
     digest = initial_weights(weights).sha256
     model, seen = peer_network(*library, state, digest)
-    fitted(model, state, weights, given)
+    model.load_state_dict(fitting(model.state_dict(), state, weights, given))
     return Candidate(
         given=given,
         network=given,
@@ -230,7 +227,8 @@ def _ours(
     fc = state.get("fc.bias")
     spec = resnext.spec(spec, classes=len(fc) if fc is not None and fc.ndim else None)
     model = build(spec, device="meta")
-    fitted(model, state, path, resnext.name(spec))
+    found = fitting(model.state_dict(), state, path, resnext.name(spec))
+    model.load_state_dict(found, assign=True)
     seen = usual_profile(spec)
     return Candidate(
         given=given,
@@ -251,45 +249,6 @@ def usual_profile(spec: Spec) -> Profile:
     if spec.resolution == 32:
         return profile("cifar100" if spec.classes == 100 else "cifar10")
     return profile("pil-224")
-
-
-def fitted(model: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> None:
-    """Give a network the weights of a file, all of them and nothing else.
-
-    What older files lack may be missing: the counters of batches, which scoring does not look at.
-
-    Raises:
-        CheckpointError: they do not fit; the message names the first tensors that differ, and the
-            network that they look like.
-    """
-    ours = model.state_dict()
-    found = {key: tensor for key, tensor in state.items() if not _useless(key, ours)}
-    missing = [key for key in ours if counter(key) and key not in found]
-    found |= {key: torch.zeros((), dtype=torch.int64) for key in missing}
-    odd = [
-        key for key in sorted(ours.keys() | found.keys()) if _size(key, ours) != _size(key, found)
-    ]
-    if odd:
-        first = ", ".join(f"{key} {_size(key, found)} for {_size(key, ours)}" for key in odd[:3])
-        near = resembled(state)
-        hint = f"; they {_looks_like(near)}" if near else ""
-        raise CheckpointError(
-            f"expected {path} to hold weights of {name}, found {first} ({len(odd)} such){hint}"
-        )
-    fitting = {key: tensor.to(ours[key].dtype) for key, tensor in found.items()}
-    model.load_state_dict(fitting, assign=any(tensor.is_meta for tensor in ours.values()))
-
-
-def _size(key: str, state: Mapping[str, Tensor]) -> str:
-    return "x".join(map(str, state[key].shape)) or "one number" if key in state else "nothing"
-
-
-def _useless(key: str, ours: Mapping[str, Tensor]) -> bool:
-    return key not in ours and key.startswith(_TRAINING_ONLY)
-
-
-def _looks_like(spec: Spec) -> str:
-    return f"look like {resnext.name(spec)}"
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from resnext.errors import UsageError
 from resnext.runs.folder import RunFolder
-from resnext.runs.records import EpochRecord, RunRecord, best
+from resnext.runs.records import EpochRecord, RunRecord, best, ended_early
 
 CONFIDENCE = 0.95
 
@@ -26,6 +26,7 @@ _KINDS: dict[str, Kind] = {
     "data": "data",
     "commit": "code",
     "versions": "code",
+    "machine": "machine",
     "device": "machine",
     "threads": "machine",
     "processes": "machine",
@@ -186,7 +187,7 @@ def _member(folder: RunFolder, before: Sequence[Member]) -> Member:
     record, epochs = folder.record, tuple(folder.epochs())
     same = [m.path for m in before if m.left_out is None and m.record.seed == record.seed]
     left_out = None
-    if len(epochs) < record.recipe.epochs:
+    if len(epochs) < record.recipe.epochs and not ended_early(epochs, record.recipe.patience):
         left_out = f"unfinished: {len(epochs)} of {record.recipe.epochs} epochs"
     elif same:
         left_out = f"the same seed as {same[0]}"

@@ -1,6 +1,8 @@
 """How many images a training step has room for, and what follows from it."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,10 +83,28 @@ def fitting_batch(
     return bisect_right(range(1, _MOST_IMAGES), free, key=needed)
 
 
-def out_of_memory(
+@contextmanager
+def enough_memory(
+    speed: Speed, spec: Spec, resolution: int, wanted: Recipe, device: torch.device, processes: int
+) -> Iterator[None]:
+    """One line where memory runs out all the same, with the batch that would fit.
+
+    Raises:
+        ResourceError: it did.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        plain = not isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if plain and "alloc" not in str(error) and "memory" not in str(error):
+            raise
+        said = _out_of_memory(speed, spec, resolution, wanted, device, processes)
+        raise ResourceError(said) from error
+
+
+def _out_of_memory(
     speed: Speed, spec: Spec, resolution: int, wanted: Recipe, device: torch.device, processes: int
 ) -> str:
-    """What to say where memory ran out all the same."""
     at_once = speed.micro_batch or -(-wanted.batch_size // processes)
     fits = fitting_batch(spec, resolution, device, speed)
     smaller = at_once // 2 if fits is None else min(fits, at_once // 2)

@@ -18,6 +18,7 @@ from typing import Self
 from torch import Tensor
 
 from resnext.errors import CheckpointError, ResNextError, ResourceError
+from resnext.files import write_bytes
 from resnext.runs.keeping import Kept, append, begin, lines_of, read_record, reason_of, rewrite
 from resnext.runs.records import (
     FORMAT,
@@ -27,9 +28,10 @@ from resnext.runs.records import (
     RunRecord,
     StepRecord,
     best,
+    ended_early,
 )
 from resnext.spec import Spec
-from resnext.training.checkpoint import WEIGHTS, save_weights, write_bytes
+from resnext.training.checkpoint import WEIGHTS, save_weights
 
 RECORD, METRICS, STEPS = "run.json", "metrics.jsonl", "steps.jsonl"
 BAD_IMAGES, NOT_FINITE = "bad-images.jsonl", "not-finite.json"
@@ -89,8 +91,17 @@ class RunFolder(Kept):
         return lines_of(self.path / METRICS, EpochRecord)
 
     def finished(self) -> bool:
-        """Whether all epochs of the recipe are trained and scored."""
-        return len(self.epochs()) >= self.record.recipe.epochs
+        """Whether all epochs of the recipe are trained and scored, or patience is at its end."""
+        epochs, recipe = self.epochs(), self.record.recipe
+        return len(epochs) >= recipe.epochs or ended_early(epochs, recipe.patience)
+
+    def bad_images(self) -> list[BadImage]:
+        """Those that could not be used, in the order in which they were met.
+
+        Raises:
+            CheckpointError: a line is damaged.
+        """
+        return lines_of(self.path / BAD_IMAGES, BadImage)
 
     def note(self, bad: BadImage) -> None:
         """Log an image that could not be used.
@@ -133,7 +144,7 @@ class RunFolder(Kept):
         rewrite(self.path / METRICS, [line for line in self.epochs() if line.epoch <= epochs])
         steps = lines_of(self.path / STEPS, StepRecord)
         rewrite(self.path / STEPS, [line for line in steps if line.updates <= updates])
-        rewrite(self.path / BAD_IMAGES, lines_of(self.path / BAD_IMAGES, BadImage)[:bad_images])
+        rewrite(self.path / BAD_IMAGES, self.bad_images()[:bad_images])
 
     def keep(self, weights: Mapping[str, Tensor], epoch: EpochRecord) -> None:
         """Record a validated epoch: its weights if they are the best so far, then its line.

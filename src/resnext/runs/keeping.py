@@ -18,14 +18,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from resnext.errors import CheckpointError, ResourceError, UsageError
+from resnext.files import PARTIAL, write_bytes
 from resnext.runs.locking import locked
 from resnext.runs.records import first_problem
 from resnext.training.checkpoint import (
-    PARTIAL,
     Checkpoint,
     load_checkpoint,
     save_checkpoint,
-    write_bytes,
 )
 
 CHECKPOINTS, LOCK = "checkpoints", "lock"

@@ -1,29 +1,35 @@
 """What a page says of one run, or of several beside each other."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from resnext.complexity import Complexity, complexity
 from resnext.data import profile
 from resnext.errors import UsageError
-from resnext.report import Chart, Column, Line, Part, Report, Table, Value, write_report
-from resnext.report.diagrams import Form, block_drawing
+from resnext.report import Chart, Column, Line, Part, Photos, Report, Table, Value, write_report
+from resnext.report.diagrams import Form, block_drawing, network_drawing
 from resnext.runs.curve import Curve
 from resnext.runs.folder import RunFolder
 from resnext.runs.provenance import as_typed
-from resnext.runs.records import EpochRecord, best, differences
+from resnext.runs.records import EpochRecord, best, differences, ended_early
 
 PAGE, BESIDE = "report", "report"
 """The page in a run's folder, and the folder beside it for its other forms."""
 
 
-def write_run_report(folder: RunFolder) -> Path:
+def write_run_report(folder: RunFolder, mistakes: Photos | None = None) -> Path:
     """Write the page of a run into its folder: `report.html`, its other forms into `report/`.
+
+    `mistakes` are pictures from `worst_mistakes`.
 
     Raises:
         ResourceError: it cannot be written.
     """
-    page, *_ = write_report(run_report([folder]), folder.path, beside=folder.path / BESIDE)
+    report = run_report([folder])
+    if mistakes is not None:
+        report = replace(report, parts=(*report.parts, mistakes))
+    page, *_ = write_report(report, folder.path, beside=folder.path / BESIDE)
     return page
 
 
@@ -76,13 +82,31 @@ def _sentence(label: str, folder: RunFolder, epochs: Sequence[EpochRecord], *, a
     if not epochs:
         return f"{who}: no epoch of {record.recipe.epochs} is finished."
     lowest = best(epochs)
+    patience = record.recipe.patience
+    early = len(epochs) < record.recipe.epochs and ended_early(epochs, patience)
+    why = f" (patience {patience} ended it)" if early else ""
     words = (
         f"{who}: {epochs[-1].validation_error:.2f} % validation error after {len(epochs)} of "
-        f"{record.recipe.epochs} epochs on {record.data.name}; at best "
+        f"{record.recipe.epochs} epochs{why} on {record.data.name}; at best "
         f"{lowest.validation_error:.2f} % (epoch {lowest.epoch})."
     )
     curve = Curve.of(record) if alone else None
-    return words if curve is None else f"{words} It is {curve.verdict(epochs)}."
+    verdict = "" if curve is None else f" It is {curve.verdict(epochs)}."
+    return words + verdict + (_replaced(folder) if alone else "")
+
+
+def _replaced(folder: RunFolder) -> str:
+    """A sentence on images that could not be used, where there are some."""
+    bad = folder.bad_images()
+    if not bad:
+        return ""
+    count = len({one.image for one in bad})
+    which = (
+        "1 image could not be used and another stood in for it"
+        if count == 1
+        else f"{count} images could not be used and others stood in for them, first of all"
+    )
+    return f" {which}: {bad[0].image} ({bad[0].reason})."
 
 
 def _errors(
@@ -135,12 +159,22 @@ def _curves(labels: Sequence[str], epochs: Sequence[Sequence[EpochRecord]]) -> l
     """Training dashed, validation whole, as in Fig. 5."""
     return [
         _chart("error", "Error by epoch", "top-1 error, %", labels, epochs,
-               ("validation", lambda e: e.validation_error), ("training", lambda e: e.train_error)),
+               ("validation", lambda e: e.validation_error), ("training", lambda e: e.train_error),
+               *_leading(epochs)),
         _chart("loss", "Loss by epoch", "loss, nats", labels, epochs,
                ("validation", lambda e: e.validation_loss), ("training", lambda e: e.train_loss)),
         _chart("rate", "Learning rate", "learning rate", labels, epochs,
                ("", lambda e: e.learning_rate)),
     ]  # fmt: skip
+
+
+def _leading(
+    epochs: Sequence[Sequence[EpochRecord]],
+) -> list[tuple[str, Callable[[EpochRecord], float | None]]]:
+    """A further line of runs that score their leading classes on their own."""
+    if all(epoch.leading_error is None for done in epochs for epoch in done):
+        return []
+    return [("validation, leading classes", lambda e: e.leading_error)]
 
 
 def _chart(
@@ -171,8 +205,10 @@ def _network(folder: RunFolder) -> list[Part]:
     spec = folder.spec()
     *_, block = next(iter(spec.blocks()))
     form: Form = "grouped" if block.homogeneous else "split"
+    side = profile(folder.record.profile).resolution
     return [
-        _cost(complexity(spec, profile(folder.record.profile).resolution)),
+        network_drawing(spec, side),
+        _cost(complexity(spec, side)),
         block_drawing(block, form, name="block", title="The first block"),
     ]
 
@@ -226,6 +262,7 @@ def _facts(folder: RunFolder) -> dict[str, str]:
         "commit": record.commit or "unknown",
         "started": record.started,
         "seed": str(record.seed),
+        "machine": record.machine or "unknown",
         "device": f"{record.device}, {record.threads} threads, {record.processes} processes",
         "precision": record.precision,
         "images": f"{record.data.name}, {record.data.fingerprint[:12]}",

@@ -13,20 +13,22 @@ from typing import Any
 import torch
 
 import resnext
-from resnext.data import DataSet, Profile, default_profile, open_data, profile
-from resnext.data.digits import is_digits
+from resnext.data import DataSet, Profile, open_data
 from resnext.data.loader import BAD_LIMIT
 from resnext.data.making import Used, engine_for
 from resnext.errors import DataError, ResourceError, UsageError
+from resnext.kernels import backend_for, kept_backend
+from resnext.runs.beginning import beginning
+from resnext.runs.choosing import chosen_profile, chosen_recipe, new_head, usual_network
 from resnext.runs.fitting import fitting_speed
 from resnext.runs.folder import RECORD, RunFolder
-from resnext.runs.pretrained import Initial, initial_weights
-from resnext.runs.provenance import source_commit, versions
+from resnext.runs.pretrained import Initial, require_fitting
+from resnext.runs.provenance import machine, source_commit, versions
 from resnext.runs.records import DataRecord, OnNan, RunRecord, differences
 from resnext.spec import Spec
 from resnext.training.distributed import ALONE, World
-from resnext.training.recipe import Recipe, recipe
-from resnext.training.speed import PLAIN, Speed, check_speed
+from resnext.training.recipe import Recipe
+from resnext.training.speed import PLAIN, Speed, check_sharding, check_speed
 
 NAN_LIMIT = 20
 """Steps without a finite gradient that may be left out of a run."""
@@ -49,6 +51,8 @@ class Plan:
     on_nan: OnNan
     nan_limit: int
     initial: Initial | None
+    new_head: bool
+    """Whether the classifier of the initial weights is of no use."""
     processes: int
     name: str
 
@@ -89,6 +93,7 @@ class Plan:
             profile=self.profile.name,
             engine=self.engine,
             seed=self.seed,
+            machine=machine(self.device),
             device=str(self.device),
             threads=torch.get_num_threads(),
             processes=self.processes,
@@ -96,6 +101,7 @@ class Plan:
             compilation=self.speed.compilation,
             micro_batch=self.speed.micro_batch,
             sync_bn=self.speed.sync_bn,
+            backend=self.speed.backend or "framework",
             on_nan=self.on_nan,
             initial_weights=str(self.initial) if self.initial else None,
             versions=versions(),
@@ -155,21 +161,24 @@ def plan(
         raise UsageError(f"expected a limit of bad images from 0 to 1, found {bad_limit}")
     check_workers(workers)
     where = resolve_device(device, world.local_rank)
+    speed = replace(speed, backend=backend_for(speed.backend, where))
     check_speed(speed, where, world)
-    wanted = recipe(recipe_name) if isinstance(recipe_name, str) else recipe_name
     named = resnext.spec(network) if network is not None else None
-    initial = _initial(weights)
     opened = data if isinstance(data, DataSet) else open_data(str(data))
-    seen = _profile(opened, resolution, profile_name)
-    usual = usual_choice(opened, seen, finetune=initial is not None)
-    named = named or resnext.spec(usual.network)
-    wanted = _adapted(wanted or recipe(usual.recipe), epochs, batch_size, settings)
-    if wanted.pretrained and initial is None:
+    begun = None if weights is None else beginning(weights)
+    seen = chosen_profile(opened, resolution, profile_name, begun)
+    named = named or usual_network(opened, seen, begun)
+    wanted = _adapted(chosen_recipe(recipe_name, opened, begun), epochs, batch_size, settings)
+    if wanted.pretrained and begun is None:
         raise UsageError(
             f"expected weights to begin from for the recipe {wanted.name}, found none; say "
-            "--weights with a run folder or a file"
+            "--weights with a run folder, a file, torchvision:NAME or timm:NAME"
         )
     spec = _fitted(named, opened, seen)
+    _check_together(wanted, spec, speed, world)
+    anew = begun is not None and new_head(begun, wanted, opened)
+    if begun is not None and not isinstance(weights, Initial):  # of a run that may be over them
+        require_fitting(spec, begun.initial, new_head=anew)
     return Plan(
         spec=spec,
         recipe=wanted,
@@ -183,7 +192,8 @@ def plan(
         speed=fitting_speed(speed, spec, seen.resolution, wanted, where, world),
         on_nan=on_nan,
         nan_limit=nan_limit,
-        initial=initial,
+        initial=None if begun is None else begun.initial,
+        new_head=anew,
         processes=world.size,
         name=f"{_short(named)}-{_slug(opened.name)}-seed{seed}",
     )
@@ -229,6 +239,7 @@ def plan_again(
             sync_bn=record.sync_bn,
             compilation=speed.compilation or record.compilation,
             micro_batch=speed.micro_batch or record.micro_batch,
+            backend=speed.backend or kept_backend(record.backend, resolve_device(device)),
         ),
         on_nan=on_nan or record.on_nan,
         nan_limit=nan_limit,
@@ -248,10 +259,26 @@ def _kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
     )
 
 
-def _initial(weights: str | Path | Initial | None) -> Initial | None:
-    if weights is None or isinstance(weights, Initial):
-        return weights
-    return initial_weights(Path(weights))
+def _check_together(wanted: Recipe, spec: Spec, speed: Speed, world: World) -> None:
+    """Refuse what a training would only find out behind its first folder.
+
+    Raises:
+        UsageError: recipe, network, speed and processes do not go together.
+    """
+    if speed.sharded:
+        check_sharding(wanted)
+    part = wanted.bn_batch or 1
+    if wanted.batch_size // part < world.size:
+        raise UsageError(
+            f"expected at most {wanted.batch_size // part} processes for batches of "
+            f"{wanted.batch_size} images in parts of {part}, found {world.size}; take fewer, or "
+            f"--set bn_batch={max(1, wanted.batch_size // world.size)}, or a larger --batch-size"
+        )
+    if wanted.leading is not None and wanted.leading > spec.classes:
+        raise UsageError(
+            f"expected at most the {spec.classes} classes of the data to be leading, found "
+            f"{wanted.leading}; say --set leading=N"
+        )
 
 
 def _adapted(
@@ -303,31 +330,12 @@ def check_workers(workers: int | None) -> None:
         raise UsageError(f"expected 0 to {most} workers on this machine, found {workers}")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What `plan` takes where nothing is said."""
-
-    network: str
-    recipe: str
-
-
 def usual_workers(seen: Profile, processes: int = 1) -> int:
     """Workers that prepare images, for each of several processes on this machine.
 
     None for small pictures, which are ready at once.
     """
     return 0 if seen.resolution <= 32 else min(8, (_cores() - 1) // processes)
-
-
-def usual_choice(data: DataSet, seen: Profile, *, finetune: bool = False) -> Choice:
-    """By the data: digits, pictures of 32 x 32, photos. All modest: they are for a first look."""
-    if finetune:
-        return Choice(usual_choice(data, seen).network, "finetune")
-    if is_digits(data):
-        return Choice("ResNeXt-11 (4x8d, CIFAR)", "digits")
-    if seen.resolution <= 32:
-        return Choice("ResNeXt-29 (8x16d, CIFAR)", "small")
-    return Choice("ResNeXt-50 (32x4d)", "small")
 
 
 def resolve_device(text: str | None, local_rank: int = 0) -> torch.device:
@@ -370,22 +378,6 @@ def lasting(location: str) -> str:
     """A place that means the same from any folder."""
     path = Path(location).expanduser()
     return str(path.absolute()) if location != "digits" and path.exists() else location
-
-
-def _profile(data: DataSet, resolution: int | None, name: str | None) -> Profile:
-    if name is not None:
-        chosen = profile(name)
-        if resolution not in (None, chosen.resolution):
-            raise UsageError(
-                f"expected resolution {chosen.resolution} of {name}, found {resolution}"
-            )
-        return chosen
-    usual = default_profile(data)
-    if resolution is None or (is_digits(data) and resolution == usual.resolution):
-        return usual
-    if is_digits(data):
-        raise UsageError(f"expected resolution 8 for the digits, found {resolution}")
-    return profile(f"pil-{resolution}")
 
 
 def _cores() -> int:

@@ -25,10 +25,13 @@ def versions() -> dict[str, str]:
     return found | {package: version(package) for package in ("torchvision", "numpy", "pillow")}
 
 
-def machine() -> str:
-    """Processor, cores that this process may use, memory."""
+def machine(device: torch.device | None = None) -> str:
+    """Processor, cores that this process may use, memory; and the GPU, where `device` is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores{_memory()}"
+    own = f"{_processor()}, {cores} cores{_memory()}"
+    if device is None or device.type != "cuda":
+        return own
+    return f"{torch.cuda.get_device_name(device)}; {own}"
 
 
 def _processor() -> str:

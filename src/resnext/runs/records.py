@@ -1,14 +1,20 @@
 """What a run writes down: plain values that are read back strictly."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from resnext.data.making import Used
+from resnext.kernels import Backend
 from resnext.training.recipe import Recipe
 from resnext.training.speed import Compilation, Precision
+
+if TYPE_CHECKING:
+    from resnext.evaluation.scores import Scores
+    from resnext.training.loop import Epoch
 
 OnNan = Literal["stop", "skip"]
 """What follows a step whose gradient is not finite: the end, or the next step."""
@@ -44,6 +50,8 @@ class RunRecord(_Record):
     engine: Used = "pillow"
     """What decoded and resized the images; engines agree to two grey levels."""
     seed: int
+    machine: str | None = None
+    """Processor or GPU; None in older runs."""
     device: str
     threads: int
     """Threads of one operation; another number may round sums differently."""
@@ -53,6 +61,8 @@ class RunRecord(_Record):
     micro_batch: int | None = None
     """Images that go through the network at once; None where it is the whole share of a batch."""
     sync_bn: bool = False
+    backend: Backend = "framework"
+    """Of the grouped convolutions; others round sums differently."""
     on_nan: OnNan = "stop"
     initial_weights: str | None = None
     """The file that training began from, and its SHA-256; None for random weights."""
@@ -73,6 +83,8 @@ class EpochRecord(_Record):
     """Nothing where it is not finite, which happens while running statistics settle."""
     validation_error: float
     validation_top5_error: float
+    leading_error: float | None = None
+    """Of the images of the recipe's leading classes among these, where it has some."""
     seconds: float
     """Of training alone."""
     images_per_second: float
@@ -80,6 +92,25 @@ class EpochRecord(_Record):
     """Part of the seconds in which no batch was ready."""
     skipped: int = 0
     """Updates of the run so far that were left out, their gradient not being finite."""
+
+    @classmethod
+    def of(cls, trained: "Epoch", scores: "Scores", *, skipped: int) -> Self:
+        """Of an epoch that was trained and scored."""
+        leading = scores.leading
+        return cls(
+            epoch=trained.epoch,
+            learning_rate=trained.learning_rate,
+            train_loss=finite(trained.counts.loss),
+            train_error=trained.counts.top1_error,
+            validation_loss=finite(scores.counts.loss),
+            validation_error=scores.counts.top1_error,
+            validation_top5_error=scores.counts.top5_error,
+            leading_error=None if leading is None else finite(leading.top1_error),
+            seconds=trained.seconds,
+            images_per_second=trained.images_per_second,
+            data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
+            skipped=skipped,
+        )
 
 
 class StepRecord(_Record):
@@ -115,6 +146,11 @@ class BadImage(_Record):
     replacement: str
 
 
+def finite(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else None
+
+
 def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
     """The epoch of the lowest validation error; of several, the last, whose rate was the lowest.
 
@@ -124,16 +160,34 @@ def best(epochs: Sequence[EpochRecord]) -> EpochRecord:
     return min(reversed(epochs), key=lambda epoch: epoch.validation_error)
 
 
+def ended_early(epochs: Sequence[EpochRecord], patience: int | None) -> bool:
+    """Whether so many epochs have passed since the lowest validation error so far was reached."""
+    if patience is None or not epochs:
+        return False
+    first = min(epochs, key=lambda epoch: (epoch.validation_error, epoch.epoch))
+    return epochs[-1].epoch - first.epoch >= patience
+
+
 def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:
     """What makes two runs different ones: `field theirs instead of ours`.
 
-    The machine does not: its device, threads, processes and workers may change between two parts
-    of a run, at the price of other rounding.
+    The machine does not: its device, threads, processes, workers and backend may change between
+    two parts of a run, at the price of other rounding. Nor does the place of images or of initial
+    weights that are the same.
     """
     mine, other = (_deciding(record) for record in (ours, theirs))
     for field in mine:
+        if field == "data" and mine["images"] == other["images"]:
+            continue
+        if field == "initial_weights" and same_weights(mine[field], other[field]):
+            continue
         if mine[field] != other[field]:
             yield f"{field} {_short(other[field])} instead of {_short(mine[field])}"
+
+
+def same_weights(one: str | None, other: str | None) -> bool:
+    """Whether two files, as a record names them, hold the same bytes."""
+    return one is not None and other is not None and one.split()[-1] == other.split()[-1]
 
 
 def _deciding(record: RunRecord) -> dict[str, Any]:

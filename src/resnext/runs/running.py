@@ -1,32 +1,31 @@
 """Training with a run folder: the loop, the evaluation and the folder put together."""
 
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-import torch
 from torch import nn
 
 from resnext.data import evaluation_batches, train_batches
 from resnext.data.loader import Batches
-from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError, ResourceError
+from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError
 from resnext.evaluation.scores import Part, Scores, evaluate
 from resnext.metrics import Counts
 from resnext.model.network import build
 from resnext.runs.bad_images import BadImages
 from resnext.runs.epochs import EpochBatches
-from resnext.runs.fitting import out_of_memory
+from resnext.runs.fitting import enough_memory
 from resnext.runs.folder import NOT_FINITE, RunFolder
 from resnext.runs.planning import Plan
 from resnext.runs.pretrained import load_pretrained
-from resnext.runs.records import BadImage, EpochRecord, NotFinite, StepRecord
+from resnext.runs.records import BadImage, EpochRecord, NotFinite, StepRecord, ended_early, finite
 from resnext.runs.signals import Stop
 from resnext.training.checkpoint import Checkpoint
+from resnext.training.class_weights import class_weights
 from resnext.training.distributed import ALONE, World
 from resnext.training.loop import Epoch, Step, fit
 from resnext.training.state import Position, State
@@ -73,7 +72,10 @@ def train_run(
         ResourceError: memory or disk is full; or another process is lost.
         PreemptedError: `stop` asked for it; all is saved.
     """
-    with folder.locked() if world.first else nullcontext(), _enough_memory(plan):
+    enough = enough_memory(
+        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, plan.processes
+    )
+    with folder.locked() if world.first else nullcontext(), enough:
         run = _Run(plan, folder, world, stop or Stop(), save_seconds)
         yield from run.resumed()
         yield from run.trained()
@@ -88,11 +90,17 @@ class _Run:
         self.plan, self.folder, self.world, self.stop = plan, folder, world, stop
         self._save_seconds = save_seconds
         # Always the grouped form: it is the fastest one, and what checkpoints hold.
-        model = build(plan.spec, form="grouped", seed=plan.seed, device=plan.device)
+        model = build(
+            plan.spec,
+            form="grouped",
+            backend=plan.speed.backend or "framework",
+            seed=plan.seed,
+            device=plan.device,
+        )
         self._head_taken: bool | None = None
         begun = world.from_first(folder.checkpoints)
         if plan.initial is not None and not begun:
-            self._head_taken = load_pretrained(model, plan.initial)
+            self._head_taken = load_pretrained(model, plan.initial, new_head=plan.new_head)
         self.trainer = Trainer(
             model,
             plan.recipe,
@@ -101,6 +109,9 @@ class _Run:
             world=world,
             speed=plan.speed,
             skip_bad=plan.on_nan == "skip",
+            class_weights=class_weights(
+                plan.recipe, plan.data.train.labels, len(plan.data.classes)
+            ),
         )
         self._epochs = EpochBatches(len(plan.data.train), plan.recipe)
         self._seconds = self._waited = 0.0  # of the running epoch, up to the last save
@@ -121,7 +132,7 @@ class _Run:
             yield Notice(text=f"{problem}; continuing from the checkpoint before")
         if checkpoint is None:
             if self._head_taken is not None:
-                head = "taken over, having as many classes" if self._head_taken else "new"
+                head = "taken over" if self._head_taken else "new"
                 yield Notice(text=f"begins with {self.plan.initial}; classifier {head}")
             if self.world.first:
                 self.folder.rewind(epochs=0, updates=0, bad_images=0)
@@ -141,9 +152,11 @@ class _Run:
         )
 
     def trained(self) -> Iterator[Progress]:
-        """From here to the end of the recipe."""
-        recorded = len(self.world.from_first(self.folder.epochs))
-        if self._at_end() and recorded >= self.trainer.position.epoch:
+        """From here to the end of the recipe, or of patience."""
+        recorded = self.world.from_first(self.folder.epochs)
+        if ended_early(recorded, self.plan.recipe.patience):
+            return
+        if self._at_end() and len(recorded) >= self.trainer.position.epoch:
             self.trainer.next_epoch()
             self._begin_epoch()
         try:
@@ -153,8 +166,13 @@ class _Run:
                 if isinstance(progress, Step):
                     yield progress
                     yield from self._after(progress)
-                else:
-                    yield from self._end_epoch(progress)
+                    continue
+                yield from self._end_epoch(progress)
+                recorded = self.world.from_first(self.folder.epochs)
+                if ended_early(recorded, self.plan.recipe.patience):
+                    patience = self.plan.recipe.patience
+                    yield Notice(text=f"ended early: no lower error in {patience} epochs")
+                    return
         except DataError:
             self._bad_images.log_last(self.trainer.position.epoch)
             raise
@@ -164,7 +182,7 @@ class _Run:
         self._save(epoch)
         model = self.trainer.evaluated()
         scores = yield from self._validate(model)
-        record = _epoch_record(epoch, scores, skipped=self.trainer.bad_steps()[0])
+        record = EpochRecord.of(epoch, scores, skipped=self.trainer.bad_steps()[0])
         self.world.from_first(lambda: self.folder.keep(model.state_dict(), record))
         self._begin_epoch()
         yield record
@@ -265,7 +283,7 @@ class _Run:
             step=step.step,
             updates=self.trainer.position.updates,
             learning_rate=step.learning_rate,
-            loss=_finite(counts.loss),
+            loss=finite(counts.loss),
             error=counts.top1_error,
             top5_error=counts.top5_error,
             seconds=step.seconds,
@@ -340,6 +358,7 @@ class _Run:
             batches,
             samples=len(images),
             profile=plan.profile.name,
+            leading=plan.recipe.leading,
             device=plan.device,
             world=self.world,
         ):
@@ -375,46 +394,3 @@ def _state_of(checkpoint: Checkpoint) -> State:
         raise CheckpointError(
             f"expected the state of a training, found one without {error}"
         ) from error
-
-
-def _epoch_record(trained: Epoch, scores: Scores, *, skipped: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=trained.epoch,
-        learning_rate=trained.learning_rate,
-        train_loss=_finite(trained.counts.loss),
-        train_error=trained.counts.top1_error,
-        validation_loss=_finite(scores.counts.loss),
-        validation_error=scores.counts.top1_error,
-        validation_top5_error=scores.counts.top5_error,
-        seconds=trained.seconds,
-        images_per_second=trained.images_per_second,
-        data_wait=trained.waited / trained.seconds if trained.seconds else 0.0,
-        skipped=skipped,
-    )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-@contextmanager
-def _enough_memory(plan: Plan) -> Iterator[None]:
-    """One line where memory runs out, with the batch that would fit.
-
-    Raises:
-        ResourceError: it did.
-    """
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ResourceError(_too_little(plan)) from error
-    except RuntimeError as error:
-        if "alloc" not in str(error) and "memory" not in str(error):
-            raise
-        raise ResourceError(_too_little(plan)) from error
-
-
-def _too_little(plan: Plan) -> str:
-    return out_of_memory(
-        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, plan.processes
-    )

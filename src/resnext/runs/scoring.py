@@ -22,9 +22,9 @@ from resnext.runs.folder import RunFolder
 from resnext.runs.images import images_of
 from resnext.runs.planning import check_workers, resolve_device, usual_workers
 from resnext.runs.records import DataRecord
+from resnext.training.batches import Batches
 from resnext.training.distributed import ALONE, World
 from resnext.training.speed import PLAIN, Speed, check_speed
-from resnext.training.trainer import Batches
 
 BATCH = 32
 """Images at once where no run says another number."""

@@ -28,9 +28,13 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked = norm.num_batches_tracked
         self.part = part
 
+    def parts(self, images: int) -> list[int]:
+        """How many of so many images each part has."""
+        return part_sizes(images, self.part)
+
     def forward(self, x: Tensor) -> Tensor:
         """N x C x H x W -> the same."""
-        sizes = part_sizes(len(x), self.part)
+        sizes = self.parts(len(x))
         if not self.training or len(sizes) == 1:
             return super().forward(x)
         if self.num_batches_tracked is not None:

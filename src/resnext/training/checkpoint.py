@@ -12,31 +12,24 @@ SHA256SUMS            of the three, in the format of `sha256sum`
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from resnext.errors import CheckpointError, ResourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from resnext.errors import CheckpointError
+from resnext.files import PARTIAL, sync_folder, write_bytes, writing
 
 WEIGHTS = "weights.safetensors"
 TRAINING = "training.safetensors"
 STATE = "state.json"
 SUMS = "SHA256SUMS"
-PARTIAL = ".tmp"
-"""Ends the name of what is being written; it may be deleted when nobody is."""
-
 FORMAT = 1
 """Of a checkpoint; one of another number is refused."""
 
@@ -131,7 +124,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], *, replacing: bool
         ResourceError: it cannot be written; what was there before still is.
     """
     partial = folder.with_name(folder.name + PARTIAL)
-    with _writing(folder):
+    with writing(folder):
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir()
@@ -141,7 +134,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], *, replacing: bool
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # a full disk needs the room
             raise
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 def _put(made: Path, folder: Path, *, replacing: bool) -> None:
@@ -221,46 +214,6 @@ def tensors_of(path: Path, data: bytes) -> dict[str, Tensor]:
         return load(data)
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the contents of `path` in one instant: write beside it, flush to disk, rename.
-
-    Raises:
-        ResourceError: it cannot be written; what was there before still is.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    with _writing(path):
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink()
-            raise
-        _sync_folder(path.parent)
-
-
-@contextmanager
-def _writing(path: Path) -> "Iterator[None]":
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last through a power cut, where the system can."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read(path: Path) -> bytes:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from resnext.metrics import Counts
+from resnext.training.batches import Batches
 from resnext.training.schedule import rate_of_step
-from resnext.training.trainer import Batches, Trainer
+from resnext.training.trainer import Trainer
 
 PULSE = 0.25
 """Seconds between two looks inside an epoch: each waits for the device once, so they are few."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from resnext.training.recipe import Recipe
+from resnext.training.stages import stage_of, stages_of
 
 
 def sgd(
@@ -37,11 +38,15 @@ def sgd(
 def _groups(
     model: nn.Module, recipe: Recipe, held: Mapping[str, nn.Parameter]
 ) -> list[dict[str, Any]]:
-    """Parameters by rate and decay; the paper's recipes have one group."""
+    """Parameters that learn, by rate and decay; the paper's recipes have one group."""
     head = {id(p) for p in _head(model)} if recipe.head_rate != 1 else set()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    stages = stages_of(model)
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         factor = recipe.head_rate if id(p) in head else 1.0
+        factor *= recipe.stage_rate ** (stages - (stage_of(name) or stages))
         decay = recipe.weight_decay if recipe.decay_all or p.ndim > 1 else 0.0
         groups.setdefault((factor, decay), []).append(held[name])
     return [

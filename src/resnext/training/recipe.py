@@ -24,6 +24,9 @@ from pydantic import (
 
 from resnext.errors import UsageError
 
+Frozen = Literal["none", "conv1", "conv2", "conv3", "conv4", "conv5"]
+"""Stages, in the paper's words (Table 1)."""
+
 
 class Recipe(BaseModel):
     """Stochastic gradient descent, completely: everything that the order of the images is not."""
@@ -55,13 +58,23 @@ class Recipe(BaseModel):
     of normalisation and the head's bias included. Otherwise to matrices and kernels alone."""
     head_rate: PositiveFloat = 1.0
     """How many times faster the classifier learns than the rest."""
+    stage_rate: float = Field(default=1.0, gt=0, le=1)
+    """How fast a stage learns beside the one behind it: at 0.5 conv4 has half the rate of conv5."""
+    frozen: Frozen = "none"
+    """Up to which stage nothing learns: weights and normalisation stay as they began."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """``balanced``: an image's loss counts by how rare its class is, as if all had as many."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     mixup: NonNegativeFloat = 0.0
     """Parameter of the Beta distribution that mixup draws from; 0 is without."""
     cutmix: NonNegativeFloat = 0.0
     """The same for CutMix; with both, each batch takes one of the two."""
+    patience: PositiveInt | None = None
+    """Epochs without a lower validation error after which training ends."""
     ema: float | None = Field(default=None, gt=0, lt=1)
     """How much of the running mean of the weights stays at an update; that mean is evaluated."""
+    leading: PositiveInt | None = None
+    """Classes at the front whose images are scored once more, among these alone (Sec. 5.2)."""
     pretrained: bool = False
     """Whether it makes sense only from weights that were trained before."""
 
@@ -206,7 +219,9 @@ def imagenet_5k() -> Recipe:
     Expect of ResNeXt-50 (32x4d), on the ImageNet-1K validation images, 42.3 % top-1 error among
     5,000 classes and 24.4 % among the first 1,000 (Table 6).
     """
-    return imagenet_100().model_copy(update={"name": "imagenet-5k", "epoch_steps": 5005})
+    return imagenet_100().model_copy(
+        update={"name": "imagenet-5k", "epoch_steps": 5005, "leading": 1000}
+    )
 
 
 def modern() -> Recipe:
@@ -240,9 +255,11 @@ def modern() -> Recipe:
 def finetune() -> Recipe:
     """Trained weights on other images, with a new classifier; ours, not the paper's.
 
-    Thirty short epochs of one cosine at a tenth of the usual rate, ten times that for the new
-    classifier (`-resetClassifier` of fb.resnet.torch has one rate for all). Cost: 30 passes. No
-    expected result: it depends on the images.
+    One cosine at a tenth of the usual rate, ten times that for the new classifier
+    (`-resetClassifier` of fb.resnet.torch has one rate for all). Batch and epochs follow from the
+    number of images: see `finetune_for`. No expected result: it depends on the images. For few
+    images try `--set frozen=conv4` or `--set stage_rate=0.5`, for classes of unequal size
+    `--set class_weights=balanced`, and `--set patience=5` to end early.
     """
     return Recipe(
         name="finetune",
@@ -256,6 +273,22 @@ def finetune() -> Recipe:
         head_rate=10.0,
         pretrained=True,
     )
+
+
+def finetune_for(images: int) -> Recipe:
+    """`finetune` for so many images: some 3,000 updates, but 10 to 100 epochs.
+
+    50 images are seen 100 times in batches of 16, 5,000 images 20 times in batches of 32, a
+    million 10 times in batches of 256.
+    """
+    batch = next((size for most, size in _FINETUNE_BATCHES if images < most), 256)
+    epochs = min(100, max(10, -(-_FINETUNE_UPDATES * batch // max(1, images))))
+    return finetune().with_batch_size(batch).with_epochs(epochs)
+
+
+_FINETUNE_UPDATES = 3000
+_FINETUNE_BATCHES = ((1000, 16), (50_000, 32), (250_000, 64))
+"""Up to how many images a batch has so many."""
 
 
 def digits() -> Recipe:

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from resnext.errors import UsageError
+from resnext.kernels import Backend, runs_on
 from resnext.training.distributed import World
+from resnext.training.recipe import Recipe
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -28,6 +30,8 @@ class Speed:
         sync_bn: normalise over the whole batch of all processes instead of parts of it.
         sharded: split weights, gradients and momentum over the processes instead of repeating them.
         channels_last: the layout that convolutions are fastest in.
+        backend: of the grouped convolutions; None takes what was measured fastest on this kind of
+            GPU, and the framework's on any other device.
     """
 
     precision: Precision = "fp32"
@@ -36,6 +40,7 @@ class Speed:
     sync_bn: bool = False
     sharded: bool = False
     channels_last: bool = True
+    backend: Backend | None = None
 
 
 PLAIN = Speed()
@@ -60,8 +65,10 @@ def moved(images: Tensor, device: torch.device, *, channels_last: bool) -> Tenso
     return images.to(device, non_blocking=True, memory_format=layout)
 
 
-def check_speed(speed: Speed, device: torch.device, world: World) -> None:
-    """Refuse what the device cannot do.
+def check_speed(
+    speed: Speed, device: torch.device, world: World, recipe: Recipe | None = None
+) -> None:
+    """Refuse what the device cannot do, or not by a recipe.
 
     Raises:
         UsageError: it cannot.
@@ -73,7 +80,28 @@ def check_speed(speed: Speed, device: torch.device, world: World) -> None:
         raise UsageError(f"expected several processes on GPUs for --sync-bn, found {found}")
     if speed.sharded and (speed.precision == "fp16" or speed.compilation):
         raise UsageError("expected fp32 or bf16, not compiled, to be sharded, found another speed")
+    if speed.sharded and recipe is not None:
+        check_sharding(recipe)
     if speed.compilation == "cuda-graphs" and device.type != "cuda":
         raise UsageError(f"expected a GPU for cuda-graphs, found {device.type}")
+    if speed.backend in ("triton", "fused") and not runs_on(device.type):
+        raise UsageError(
+            f"expected a GPU and triton for backend {speed.backend}, found {device.type}; "
+            "auto takes what there is"
+        )
     if speed.micro_batch is not None and speed.micro_batch < 1:
         raise UsageError(f"expected a micro-batch of at least 1 image, found {speed.micro_batch}")
+
+
+def check_sharding(recipe: Recipe) -> None:
+    """Refuse a recipe that a sharded network cannot be trained by.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if recipe.ema:
+        raise UsageError(f"expected a recipe without ema for --shard, found {recipe.name}")
+    if recipe.frozen != "none":
+        raise UsageError(
+            f"expected frozen=none for --shard, found {recipe.frozen}; leave out one of them"
+        )

@@ -6,46 +6,29 @@ what it counts stays there until somebody asks.
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from resnext.errors import DataError, UsageError
+from resnext.errors import DataError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
 from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
+from resnext.training.batches import Batch, Batches
 from resnext.training.distributed import ALONE, World, complete, own, part_of, whole
 from resnext.training.mixing import Mix, draw_mix, mixed, partners
 from resnext.training.optimizer import sgd
 from resnext.training.recipe import Recipe
 from resnext.training.schedule import rate_of_step
 from resnext.training.speed import PLAIN, Speed, autocast, check_speed, compiled, moved
+from resnext.training.stages import freeze
 from resnext.training.state import Position, State, require_same
 
 _LEAST_SCALE = 2.0**-14
 """Below it fp16 gradients overflow whatever they are scaled by: the loss itself has run away."""
-
-
-class Batch(Protocol):
-    """N x channels x height x width images and their N classes."""
-
-    @property
-    def images(self) -> Tensor: ...  # noqa: D102
-    @property
-    def labels(self) -> Tensor: ...  # noqa: D102
-
-
-class Batches(Protocol):
-    """The batches of one epoch, or of the rest of one: their number is known before the first."""
-
-    @property
-    def totals(self) -> Sequence[int]: ...  # noqa: D102 - images of each, over all processes
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Batch]: ...
 
 
 class Trainer:
@@ -66,20 +49,20 @@ class Trainer:
         world: World = ALONE,
         speed: Speed = PLAIN,
         skip_bad: bool = False,
+        class_weights: Tensor | None = None,
     ) -> None:
         """Take over `model`, which must be on `device` already.
 
         `skip_bad` leaves out a step whose gradient is not finite; otherwise nothing moves from the
-        first such step on; `bad_steps` says which it was.
+        first such step on; `bad_steps` says which it was. `class_weights` are of the losses of each
+        class's images.
 
         Raises:
-            UsageError: the device cannot do what `speed` asks for.
+            UsageError: the device cannot do what `speed` asks for, or not by this recipe.
         """
         self.recipe, self.world, self.seed = recipe, world, seed
         self.device = torch.device(device)
-        check_speed(speed, self.device, world)
-        if speed.sharded and recipe.ema:
-            raise UsageError(f"expected a recipe without ema to be sharded, found {recipe.name}")
+        check_speed(speed, self.device, world, recipe)
         self._speed, self._skip_bad = speed, skip_bad
         if speed.channels_last and not speed.sharded:  # FSDP takes rows of contiguous weights only
             model.to(memory_format=torch.channels_last)
@@ -87,6 +70,8 @@ class Trainer:
             use_parts(model, recipe.bn_batch)
         if speed.sync_bn and world.size > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        self._frozen = freeze(model, recipe.frozen)
+        self._class_weights = None if class_weights is None else class_weights.to(self.device)
         self.model = model
         self.average = RunningMean(model, recipe.ema) if recipe.ema else None
         self._plain = copy.deepcopy(model).to("meta") if speed.sharded else None
@@ -96,7 +81,8 @@ class Trainer:
         self._optimizer = sgd(model, recipe, self._held)
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=speed.precision == "fp16")
         self._forward = compiled(self._replicated, speed.compilation)
-        self._norms = batch_norms(model)
+        still = {id(norm) for part in self._frozen for norm in batch_norms(part)}
+        self._norms = [norm for norm in batch_norms(model) if id(norm) not in still]
         self._statistics = [
             tensor
             for norm in self._norms
@@ -177,6 +163,8 @@ class Trainer:
     def _set_training(self) -> None:
         self.model.train()
         self._replicated.train()
+        for part in self._frozen:
+            part.eval()
 
     def _step(self, batch: Batch, total: int, rate: float) -> None:
         """One update by the mean gradient over the `total` images of all processes."""
@@ -251,9 +239,12 @@ class Trainer:
         return logits, loss
 
     def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(
-            logits, labels, reduction="sum", label_smoothing=self.recipe.label_smoothing
-        )
+        """Summed over the images, each by the weight of its class: torch's own smooths by them."""
+        smoothing, weights = self.recipe.label_smoothing, self._class_weights
+        if weights is None:
+            return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        return losses @ weights.to(losses.dtype)[labels]
 
     def _nothing(self, images: Tensor) -> None:
         """Take part in an exchange of gradients without an image of one's own."""

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,8 @@ import pytest
 
 from resnext.detection import splits
 from resnext.detection.coco import read_coco
+from resnext.detection.detecting import data_of
+from resnext.detection.folder import SetRecord
 from resnext.detection.splits import open_sets, open_split
 from resnext.errors import DataError, UsageError
 from unit.detection.scenes import write_scenes
@@ -152,6 +155,37 @@ def test_minival_of_2014_needs_its_numbers(files_of_2014):
     np.testing.assert_array_equal(whole.boxes[whole.rows(4)], validation.boxes[validation.rows(0)])
     assert whole.shape(whole.rows(6).start) == validation.shape(validation.rows(3).start)
     assert all(whole.path(i).exists() for i in range(7))
+
+
+@pytest.mark.parametrize("split", ["minival", "val35k", "trainval35k", "train2014"])
+def test_a_split_of_2014_is_found_again(files_of_2014, split):
+    """A part of a file is not the file: minival must not be scored as all of val2014."""
+    (files_of_2014 / "annotations" / "minival.txt").write_text("12\n15\n")
+    found = open_split(files_of_2014, split)
+    again = data_of(SetRecord.of(found))
+    assert again.ids.tolist() == found.ids.tolist()
+    assert again.path(0) == found.path(0)
+
+
+@pytest.mark.parametrize("name", ["val2017", "minival2014"])
+def test_numbers_of_minival_may_come_from_annotations(files_of_2014, name):
+    """Whose images lie in val2014, under its names."""
+    write_scenes(files_of_2014, name, 2, first=12)
+    shutil.rmtree(files_of_2014 / name)
+    found = open_split(files_of_2014, "minival")
+    assert found.ids.tolist() == [12, 13]
+    assert found.path(0) == files_of_2014 / "val2014" / "COCO_val2014_000000000012.jpg"
+    assert data_of(SetRecord.of(found)).ids.tolist() == [12, 13]
+    assert open_sets(files_of_2014).evaluation.path(0) == found.path(0)
+
+
+def test_another_minival_is_another_set(files_of_2014):
+    numbers = files_of_2014 / "annotations" / "minival.txt"
+    numbers.write_text("12\n15\n")
+    record = SetRecord.of(open_split(files_of_2014, "minival"))
+    numbers.write_text("12\n14\n")
+    with pytest.raises(DataError, match="found other annotations or images"):
+        data_of(record)
 
 
 def rename_class(content):

@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -49,3 +50,21 @@ def test_normalisation_uses_running_statistics_and_nothing_changes():
 def test_a_set_not_seen_exactly_once_has_no_score(samples):
     with pytest.raises(DataError, match=f"expected {samples} images to score on, found 10"):
         list(evaluate(nn.Identity(), BATCHES, samples=samples, profile="none"))
+
+
+def test_leading_classes_are_counted_among_themselves():
+    """Of classes 0 to 5, image 8 (of class 6) is left out, and class 6 is no answer."""
+    (scores,) = evaluate(nn.Identity(), BATCHES, samples=10, profile="none", pulse=1e9, leading=6)
+    own = LABELS < 6
+    wrong = LOGITS[own][:, :6].argmax(1) != LABELS[own]
+    assert scores.leading.samples == int(own.sum()) == 7
+    assert scores.leading.top1_wrong == int(wrong.sum())
+    assert scores.counts.top1_error == 20.0
+
+
+def test_leading_classes_without_images_have_no_error():
+    (scores,) = evaluate(
+        nn.Identity(), BATCHES[2:], samples=2, profile="none", pulse=1e9, leading=3
+    )
+    assert scores.leading.samples == 0
+    assert math.isnan(scores.leading.top1_error)

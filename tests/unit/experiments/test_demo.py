@@ -80,6 +80,18 @@ def test_an_ensemble_waits_for_its_networks(study):
     assert events[0].why == "waits for table3/resnet101-seed0"
 
 
+def test_fig6_draws_the_error_among_the_leading_classes(study):
+    asked = study(experiment("fig6").only(["resnet50_5000classes"]))
+    list(carry_out(asked))
+    found = findings(asked)
+    (run,) = found.finished(asked.experiment.rows[0])
+    # of one epoch, which is the best one too, the further test measures the same
+    assert run.last.leading_error == run.test("leading")["top1_error"]
+    assert run.last.leading_error != run.last.validation_error
+    line = report(found).parts[0].lines[-1]
+    assert (line.label, line.y) == ("ResNet-50 (1x64d), val", (run.last.leading_error,))
+
+
 def test_forms_in_float64_lose_nothing(study):
     asked = study(experiment("forms"))
     list(carry_out(asked))

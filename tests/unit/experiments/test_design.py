@@ -57,12 +57,12 @@ def test_small_networks_keep_the_design():
 @pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.id)
 def test_the_paper_s_scale_is_the_paper_s_recipe(row):
     original = {"table6": imagenet_5k, "fig7": cifar, "table7": cifar}.get(row.home, imagenet_100)
-    assert row.recipe_at("paper", is_digits=False) == original()
-    shortened = row.recipe_at("short", is_digits=False)
+    assert row.recipe_at("paper", 1000, is_digits=False) == original()
+    shortened = row.recipe_at("short", 1000, is_digits=False)
     assert shortened == original().with_epochs(shortened.epochs)
     assert shortened.epochs < original().epochs
     with pytest.raises(UsageError, match="expected no --epochs at the scale paper, found 3"):
-        row.recipe_at("paper", is_digits=False, epochs=3)
+        row.recipe_at("paper", 1000, is_digits=False, epochs=3)
 
 
 def parameters(width):

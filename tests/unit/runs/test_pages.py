@@ -9,6 +9,8 @@ from resnext.errors import UsageError
 from resnext.report import Chart, Table
 from resnext.runs import plan, train_run
 from resnext.runs.pages import run_report, write_run_report
+from resnext.runs.provenance import machine
+from resnext.runs.records import BadImage
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +99,17 @@ def test_damage_is_not_reported_over(folders, tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"epoch": "one"}) + "\n" + lines)
     with pytest.raises(Exception, match=r"metrics.jsonl"):
         run_report([replace(folders[0], path=tmp_path)])
+
+
+def test_a_page_names_images_that_could_not_be_used(folders):
+    folder = folders[1]
+    for epoch in (1, 2):
+        folder.note(BadImage(epoch=epoch, image="a/b.jpg", reason="cut off", replacement="a/c.jpg"))
+    (sentence,) = run_report([folder]).summary
+    assert sentence.endswith(
+        "1 image could not be used and another stood in for it: a/b.jpg (cut off)."
+    )
+
+
+def test_a_page_names_the_machine(folders):
+    assert run_report([folders[0]]).facts["machine"] == machine()

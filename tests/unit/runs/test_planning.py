@@ -1,12 +1,14 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 import resnext
 from resnext.errors import NotationError, ResourceError, UsageError
-from resnext.runs import plan
+from resnext.runs import RunFolder, differences, plan, plan_again
 from resnext.runs.planning import resolve_device
+from resnext.training.speed import Speed
 
 
 def test_the_network_follows_the_data(sides):
@@ -82,3 +84,32 @@ def test_a_folder_called_digits_is_a_folder(tmp_path, monkeypatch):
 def test_runs_are_named_without_what_follows_from_the_data(sides):
     photos = replace(sides, location="photos", name="my photos.v2 é")
     assert plan(photos, seed=3).name == "resnext50_32x4d-my-photos.v2-seed3"
+
+
+def test_the_same_images_elsewhere_are_the_same_run():
+    here = plan("digits", epochs=1, device="cpu").record()
+    moved = here.model_copy(
+        update={"data": here.data.model_copy(update={"location": "/elsewhere"})}
+    )
+    assert list(differences(here, moved)) == []
+    other = moved.model_copy(update={"data": moved.data.model_copy(update={"fingerprint": "f00"})})
+    assert [text.split()[0] for text in differences(here, other)] == ["data", "images"]
+
+
+def test_a_processor_s_run_is_the_framework_s_unless_said(sides):
+    assert plan(sides).speed.backend == "framework"
+    assert plan(sides, speed=Speed(backend="auto")).speed.backend == "framework"
+    assert plan(sides, speed=Speed(backend="merged")).record().backend == "merged"
+    with pytest.raises(UsageError, match="a GPU and triton for backend triton, found cpu"):
+        plan(sides, speed=Speed(backend="triton"))
+
+
+def test_a_run_goes_on_with_its_backend_where_that_is_at_hand(sides, tmp_path):
+    folder = plan(sides, speed=Speed(backend="merged")).create(tmp_path / "run")
+    again = partial(plan_again, folder, {"data": sides})
+    assert again().speed.backend == "merged"
+    assert again(speed=Speed(backend="framework")).speed.backend == "framework"
+    record = folder.record.model_copy(update={"backend": "triton"})
+    (folder.path / "run.json").write_text(record.model_dump_json())
+    again = partial(plan_again, RunFolder.open(folder.path), {"data": sides})
+    assert again().speed.backend == "framework"  # begun on a GPU, continued on a processor

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from resnext import files
 from resnext.errors import CheckpointError, ResourceError
-from resnext.training import checkpoint
 from resnext.training.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -141,7 +141,7 @@ def test_a_full_disk_is_named_and_leaves_what_was_there(saved, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(ResourceError, match=r"cannot write .*: No space left on device"):
         save_weights(saved, OTHER)
     assert_same(load_weights(saved), WEIGHTS)

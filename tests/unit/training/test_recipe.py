@@ -74,6 +74,11 @@ PAPER = {"momentum": 0.9, "nesterov": True, "learning_rate": 0.1, "decay": "step
     "ema": None,
     "head_rate": 1.0,
     "warmup_epochs": 0.0,
+    "leading": None,
+    "stage_rate": 1.0,
+    "frozen": "none",
+    "class_weights": "none",
+    "patience": None,
     "pretrained": False,
 }
 CIFAR = PAPER | {"epochs": 300, "batch_size": 128, "bn_batch": 128 // 8, "weight_decay": 5e-4}
@@ -87,7 +92,10 @@ IMAGENET = PAPER | {"epochs": 100, "batch_size": 256, "bn_batch": 256 // 8, "wei
         ("cifar-code", CIFAR | {"milestones": (148, 223), "epoch_steps": None}),
         ("imagenet-100", IMAGENET | {"milestones": (31, 61, 91), "epoch_steps": None}),
         # 5005 = 1,281,167 / 256, rounded up: as many mini-batches as on ImageNet-1K
-        ("imagenet-5k", IMAGENET | {"milestones": (31, 61, 91), "epoch_steps": 5005}),
+        (
+            "imagenet-5k",
+            IMAGENET | {"milestones": (31, 61, 91), "epoch_steps": 5005, "leading": 1000},
+        ),
     ],
 )
 def test_every_field_of_the_papers_recipes(name, fields):

@@ -1,0 +1,30 @@
+"""``resnext explore``: a page on which controls make a network, as one file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnext.cli.display import interruptible, loading
+from resnext.errors import UsageError
+
+
+def explore(
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("explore.html"),
+) -> None:
+    """Write a page: move depth, cardinality, width; blocks, stages and exact cost follow.
+
+    It is one file, works offline, and holds the costs of some 25,000 networks. `resnext serve` has
+    the same page for any network.
+    """
+    if out.exists():
+        raise UsageError(f"expected a new file for --out, found {out}; move it or choose another")
+    if not out.parent.is_dir():
+        raise UsageError(f"expected --out in a folder that exists, found none at {out.parent}")
+    with interruptible(lambda: "nothing was written"), loading() as doing:
+        from resnext.deploy.explore import file_page
+        from resnext.files import write_bytes
+
+        doing("counting the costs of some 25,000 networks")
+        write_bytes(out, file_page().encode())
+    print(f"page     {out}")

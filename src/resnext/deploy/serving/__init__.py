@@ -1,0 +1,1 @@
+"""A network behind HTTP: batches across requests, limits on everything that a stranger sends."""
