@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -100,7 +100,8 @@ def missing(name: str) -> str | None:
 
 def bf16_at_hand() -> bool:
     """Whether the processor computes in bf16; others would imitate it, slowly."""
-    features = torch.cpu.get_capabilities()
+    known: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    features = known()  # empty in versions of torch that cannot tell
     return any(features.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

@@ -35,13 +35,13 @@ def test_a_rate_is_compared_with_the_faster_of_the_two_libraries(monkeypatch):
         return lambda: (forward, "")
 
     methods = [
-        ("resnext torch", "fp32", method(0.01)),
-        (DIRECT[0], "fp32", method(0.04)),
-        (DIRECT[1], "fp32", method(0.02, 1.01)),
+        ("resnext torch", "fp32", method(0.005)),
+        (DIRECT[0], "fp32", method(0.02)),
+        (DIRECT[1], "fp32", method(0.01, 1.01)),
         (DIRECT[1], "bf16", method(0.0)),
     ]
     monkeypatch.setattr(inference, "_methods", lambda *_: iter(methods))
-    engine = Running("torch", "fp32", method(0.02)()[0])
+    engine = Running("torch", "fp32", method(0.01)()[0])
     monkeypatch.setattr(inference, "choose", lambda *_, **__: _Choice(engine))
     setting = Setting(network=artifact.spec, batches=(1, 2), slices=3)
     found = list(benchmark_inference(setting, artifact))
