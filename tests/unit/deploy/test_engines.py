@@ -188,10 +188,18 @@ def test_the_compiled_network_is_the_network(small, precision):
 
 
 @pytest.mark.slow
-def test_without_a_compiler_it_is_one_line(small, monkeypatch):
+def test_without_a_compiler_it_is_one_line(small, tmp_path, monkeypatch):
+    import torch._inductor.config as settings
+
     torch.compiler.reset()
-    monkeypatch.setenv("CXX", "/nowhere/g++")
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("/nowhere/g++",))
-    monkeypatch.setattr("torch._inductor.config.force_disable_caches", True)
-    with pytest.raises(ResourceError, match="expected a compiler that inductor can use"):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing is compiled already
+    nowhere = {"cpp.cxx": ("/nowhere/g++",), "fx_graph_cache": False}
+    with (
+        settings.patch(nowhere),
+        pytest.raises(
+            ResourceError, match=r"expected a compiler that inductor can use.*C\+\+"
+        ) as raised,
+    ):
         open_engine(small, "compile")
+    assert "\n" not in str(raised.value)
+    torch.compiler.reset()
