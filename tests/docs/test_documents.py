@@ -106,4 +106,6 @@ def test_pages_with_published_tables_are_found():
         "README.md",
         "kernels.md",
         "speed.md",
+        "deploy.md",
+        "serve.md",
     }
