@@ -190,9 +190,11 @@ class Study:
             found = ", ".join(
                 f"{d.location} of {len(d.classes)} classes" for d in self.choices.data
             )
+            needed = self.experiment.data or "images"
+            if self.choices.scale == "demo" and self.experiment.objects:
+                needed = "a folder laid out as COCO is"
             raise DataError(
-                f"expected --data with {self.experiment.data or 'images'} for "
-                f"{self.experiment.id}, found {found or 'none'}"
+                f"expected --data with {needed} for {self.experiment.id}, found {found or 'none'}"
             )
 
 

@@ -118,8 +118,10 @@ def test_at_the_papers_scale_a_detector_waits_for_its_backbone(one, study):
 
 
 def test_without_pictures_nothing_begins(one, study):
-    with pytest.raises(DataError, match="expected --data with COCO"):
+    with pytest.raises(DataError, match="expected --data with a folder laid out as COCO is"):
         list(study(one, objects=None).jobs())
+    with pytest.raises(DataError, match="expected --data with COCO, and ImageNet-1K"):
+        list(study(one, objects=None, scale="short").jobs())
 
 
 def test_given_weights_take_the_place_of_training(table8, study, tmp_path, monkeypatch):
