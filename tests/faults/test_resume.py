@@ -77,8 +77,8 @@ def test_the_fault_that_never_comes_changes_nothing(injector, tmp_path, undistur
     assert differing(contents(tmp_path / "run"), contents(undisturbed[0])) == []
 
 
-def test_killed_at_every_thirteenth_operation(injector, tmp_path, undisturbed):
-    numbers = range(12, len(undisturbed[1]) + 1, 13)
+def test_killed_at_every_thirty_first_operation(injector, tmp_path, undisturbed):
+    numbers = range(12, len(undisturbed[1]) + 1, 31)
     killed(injector, tmp_path, undisturbed, numbers)
 
 
@@ -86,8 +86,8 @@ def test_killed_while_the_folder_is_made(injector, tmp_path, undisturbed):
     killed(injector, tmp_path, undisturbed, range(1, 12, 2))
 
 
-def test_disk_full_at_every_seventeenth_operation(injector, tmp_path, undisturbed):
-    numbers = range(12, len(undisturbed[1]) + 1, 17)
+def test_disk_full_at_every_forty_first_operation(injector, tmp_path, undisturbed):
+    numbers = range(12, len(undisturbed[1]) + 1, 41)
     full(injector, tmp_path, undisturbed, numbers, "full")
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -168,12 +169,22 @@ def faulty_batch(batches: Batches) -> int:
     return next(n for n, group in enumerate(batches.groups) if FAULTY in group.tolist())
 
 
+OTHERS: set[Any] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> None:
+    """Processes that other tests keep, which are not this one's workers."""
+    OTHERS.clear()
+    OTHERS.update(multiprocessing.active_children())
+
+
 def none_left() -> bool:
     """Whether all worker processes are gone, or soon will be: torch 2.11 does not wait for them."""
     deadline = time.monotonic() + 5
-    while multiprocessing.active_children() and time.monotonic() < deadline:
+    while set(multiprocessing.active_children()) - OTHERS and time.monotonic() < deadline:
         time.sleep(0.05)
-    return multiprocessing.active_children() == []
+    return set(multiprocessing.active_children()) <= OTHERS
 
 
 @pytest.mark.parametrize("fault", ["killed", "exit"])

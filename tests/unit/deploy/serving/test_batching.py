@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -48,7 +49,10 @@ def run(engine, work, *, most=4, wait=0.05, expected=lambda: 1000):
             engine.gate.set()
             batcher.close()
 
-    return asyncio.run(asyncio.wait_for(main(), 20)), through
+    # in a thread of its own: a browser that other tests keep open has a loop in the main one
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(lambda: asyncio.run(asyncio.wait_for(main(), 20))).result()
+    return found, through
 
 
 def test_everybody_gets_the_own_answer_in_full_batches():
