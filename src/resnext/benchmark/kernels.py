@@ -326,8 +326,10 @@ def _choice(row: Row, own: Row | None) -> Choice:
     """The launch is that of our fastest kernel, for those who ask for it by name."""
     shape = row.conv.shape(row.direction)
     launch = own.launch if own and own.launch else estimated(shape)
-    path = "merged" if row.method.startswith(MERGED) else row.method
-    return Choice(path=path, launch=launch)  # type: ignore[arg-type] # one of the three
+    if row.method == TRITON:
+        return Choice(path="triton", launch=launch)
+    merged = row.method.startswith(MERGED)
+    return Choice(path="merged" if merged else "framework", launch=launch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from resnext.runs.choosing import chosen_profile
 from resnext.runs.mistakes import worst_mistakes
 from resnext.runs.pages import run_report
 from resnext.runs.planning import plan_again
-from resnext.runs.pretrained import Initial
+from resnext.runs.pretrained import Initial, load_pretrained
 from resnext.runs.records import ended_early
 from resnext.runs.running import Notice
 from resnext.training.distributed import World
@@ -112,7 +112,13 @@ def test_what_evaluate_takes_training_takes(trained, sides, tmp_path, change):
         kept = {k: t for k, t in whole.items() if not k.endswith("num_batches_tracked")}
     save_file(kept, tmp_path / "old.safetensors")
     decided = plan(sides, weights=tmp_path / "old.safetensors", device="cpu", epochs=1)
+    model = resnext.build(decided.spec, seed=9)
+    load_pretrained(model, decided.initial, new_head=decided.new_head)
+    for name, tensor in model.state_dict().items():
+        if name in kept and not name.startswith("fc."):
+            assert tensor.equal(kept[name].to(tensor.dtype)), name
     list(train_run(decided, decided.create(tmp_path / "run")))
+    assert RunFolder.open(tmp_path / "run").finished()
 
 
 @pytest.mark.parametrize(
