@@ -77,7 +77,7 @@ class _Runs:
         texts = (f"{self._name}: {text}", self._name, "")
         self._bar.update(self._task, completed=done, texts=texts)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
-            self._print(f"{self._name}: {text}")
+            self._print(f"{self._name}: {done:.0%}, {text}")
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False)
