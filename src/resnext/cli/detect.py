@@ -14,7 +14,8 @@ from resnext.cli.detect_options import Annotations, Data, Images, Width
 from resnext.cli.detect_use import evaluate, predict, propose
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device
-from resnext.errors import INTERRUPTED, PreemptedError, ResNextError, UsageError
+from resnext.cli.resuming import continue_with, resumable
+from resnext.errors import UsageError
 
 if TYPE_CHECKING:
     from resnext.detection.folder import DetectionFolder
@@ -198,28 +199,17 @@ def _train(
 
     with stopping(ending=True) as stop:
         records = train_detector(plan, folder, world=world, stop=stop, save_seconds=save_seconds)
-        try:
+        how = continue_with("detect train", folder.path)
+        with resumable(stop, how, lambda: _kept(folder), shown=world.first):
             follow_detector(records, shown=world.first)
-        except PreemptedError as error:
-            if world.first:
-                why = "interrupted" if stop.exit_code == INTERRUPTED else "asked to end"
-                print(f"resnext: {why}; {error}; {_continue(folder)}", file=sys.stderr)
-            raise typer.Exit(stop.exit_code) from None
-        except ResNextError as error:
-            if getattr(error, "__notes__", None):
-                raise
-            raise type(error)(f"{error}; {_kept(folder)}") from error
 
 
 def _kept(folder: "DetectionFolder") -> str:
     saved = folder.checkpoints()
     if not saved:
         return f"nothing was saved yet in {folder.path}"
-    return f"{folder.path} keeps all up to {saved[0].name}; {_continue(folder)}"
-
-
-def _continue(folder: "DetectionFolder") -> str:
-    return f"continue with: resnext detect train --resume {shlex.quote(str(folder.path))}"
+    how = continue_with("detect train", folder.path)
+    return f"{folder.path} keeps all up to {saved[0].name}; {how}"
 
 
 def _print_plan(plan: "DetectionPlan", folder: "DetectionFolder") -> None:

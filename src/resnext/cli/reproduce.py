@@ -16,7 +16,8 @@ from rich.table import Table as Grid
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device, Workers
 from resnext.cli.reproduce_display import work_off
-from resnext.errors import INTERRUPTED, PreemptedError, UsageError
+from resnext.cli.resuming import resumable
+from resnext.errors import INTERRUPTED, UsageError
 
 if TYPE_CHECKING:
     from resnext.data import DataSet
@@ -183,13 +184,8 @@ def _run(study: "Study") -> None:
     from resnext.experiments.sharing import carry_out
     from resnext.runs import stopping
 
-    with stopping() as stop:
-        try:
-            work_off(carry_out(study, stop))
-        except PreemptedError as error:
-            why = "interrupted" if stop.exit_code == INTERRUPTED else "asked to end"
-            print(f"resnext: {why}; {error}; the same line continues", file=sys.stderr)
-            raise typer.Exit(stop.exit_code) from None
+    with stopping() as stop, resumable(stop, "the same line continues"):
+        work_off(carry_out(study, stop))
 
 
 def _in_parallel(count: int) -> None:

@@ -1,6 +1,5 @@
 """``resnext train``: a run from the first word to the summary."""
 
-import os
 import shlex
 import sys
 import time
@@ -13,7 +12,8 @@ import typer
 
 from resnext.cli.display import follow, interruptible, loading
 from resnext.cli.options import Device, Workers
-from resnext.errors import INTERRUPTED, PreemptedError, ResNextError, UsageError
+from resnext.cli.resuming import continue_with, resumable
+from resnext.errors import ResNextError, UsageError
 
 if TYPE_CHECKING:
     from resnext.runs import Plan, RunFolder
@@ -223,20 +223,12 @@ def _train(
         records = train_run(plan, folder, world=world, stop=stop, save_seconds=save_seconds)
         if tensorboard and world.first:
             records = with_events(records, folder.path / "tensorboard")
-        try:
+        how = continue_with("train", folder.path)
+        with resumable(stop, how, lambda: _kept(folder), shown=world.first):
             if world.first:
                 follow(records, plan.recipe.epochs, len(plan.data.classes))
             else:
                 deque(records, maxlen=0)
-        except PreemptedError as error:
-            if world.first:
-                why = "interrupted" if stop.exit_code == INTERRUPTED else "asked to end"
-                print(f"resnext: {why}; {error}; {_continue(folder)}", file=sys.stderr)
-            raise typer.Exit(stop.exit_code) from None
-        except ResNextError as error:
-            if getattr(error, "__notes__", None):
-                raise
-            raise type(error)(f"{error}; {_kept(folder)}") from error
 
 
 def _kept(folder: "RunFolder") -> str:
@@ -245,12 +237,8 @@ def _kept(folder: "RunFolder") -> str:
     if not saved:
         return f"nothing was saved yet in {folder.path}"
     weights = f", the best weights of {done} epochs included" if done else ""
-    return f"{folder.path} keeps all up to {saved[0].name}{weights}; {_continue(folder)}"
-
-
-def _continue(folder: "RunFolder") -> str:
-    launched = "launch ... " if "WORLD_SIZE" in os.environ else ""
-    return f"continue with: resnext {launched}train --resume {shlex.quote(str(folder.path))}"
+    how = continue_with("train", folder.path)
+    return f"{folder.path} keeps all up to {saved[0].name}{weights}; {how}"
 
 
 def _print_plan(plan: "Plan", folder: "RunFolder", world: "World") -> None:
