@@ -1,20 +1,27 @@
 """README and docs: their Python runs, their commands print what they say."""
 
 import json
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from resnext.benchmark.published import files, with_results
+from resnext.cli.main import app
 from resnext.training.recipe import RECIPES, Recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+COMMAND = re.compile(r"^\s*(?:\$ |do |srun |uv run )*resnext (?=\w)")
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
@@ -53,9 +60,80 @@ def test_commands_print_what_is_shown(page: str, command: str, output: str):
     assert done.stdout == output
 
 
+def typed_lines() -> list[tuple[str, str]]:
+    """(page, line) of every line of a shell that begins with our program's name."""
+    return [
+        (page, line)
+        for language in ("console", "bash")
+        for page, text in blocks(language)
+        for line in re.split(r"\n|; ", text.replace("\\\n", " "))
+        if COMMAND.match(line)
+    ]
+
+
+def mentioned() -> list[tuple[str, str]]:
+    """(page, command) of every one between words, where values may be left out."""
+    return [
+        (page.name, line)
+        for page in PAGES
+        for line in re.findall(r"`([^`]+)`", BLOCK.sub("", page.read_text()).replace("\n", " "))
+        if COMMAND.match(line)
+    ]
+
+
+def words_of(line: str) -> list[str]:
+    words = shlex.split(COMMAND.sub("", line).partition(" | ")[0], comments=True)
+    return [word for word in words if word not in ("...", "…")]
+
+
+def command_of(words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The command that is named, and what is said to it."""
+    command: Any = get_command(app)
+    rest = list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("--"):
+        command = command.commands[rest.pop(0)]
+    return command, rest
+
+
+def parse(words: Sequence[str]) -> None:
+    """Read a command line as when it is typed, and do nothing; an error is raised as it comes."""
+    command, rest = command_of(words)
+    read = command.make_context("resnext", rest).params
+    if command.name == "launch":
+        parse(read["words"])
+
+
+@pytest.mark.parametrize(("page", "line"), typed_lines())
+def test_lines_to_type_can_be_read(page: str, line: str):
+    parse(words_of(line))
+
+
+@pytest.mark.parametrize("line", ["train --nonsense 3", "launch --processes 2 train --nonsense"])
+def test_a_line_that_cannot_be_read_is_noticed(line: str):
+    with pytest.raises(Exception, match="--nonsense"):
+        parse(line.split())
+
+
+@pytest.mark.parametrize(("page", "line"), mentioned())
+def test_commands_have_the_options_that_are_mentioned(page: str, line: str):
+    command, rest = command_of(words_of(line))
+    known = {"--help"} | {name for one in command.params for name in one.opts + one.secondary_opts}
+    if command.name != "launch":
+        assert {word for word in rest if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize(
+    "name", re.findall(r"`(resnext\.[\w.]+)`", (ROOT / "docs" / "design.md").read_text())
+)
+def test_what_the_map_names_is_there(name: str):
+    assert callable(pkgutil.resolve_name(name))
+
+
 def test_there_is_something_to_check():
     assert len(blocks("python")) >= 3
     assert len(shown_commands()) >= 3
+    assert len(typed_lines()) >= 60
+    assert len(mentioned()) >= 50
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""Several processes that train as one; the only file that imports torch.distributed.
+"""Several processes that train as one; only this and `sharding.py` import torch.distributed.
 
 Processes are started by torchrun (see `resnext launch`), which tells each its rank. Collectives
 exchange tensors, `heartbeat.py` life signs: a process that falls silent, dies or fails takes the
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from resnext.errors import ResNextError, ResourceError, UsageError
 from resnext.training.heartbeat import Heartbeat, first_line
+from resnext.training.sharding import is_sharded, shard, unsynchronised
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
@@ -147,67 +146,21 @@ class World:
         return DistributedDataParallel(model, gradient_as_bucket_view=True, **keep)
 
     def sharded(self, model: nn.Module) -> nn.Module:
-        """The model with every parameter, gradient and momentum split over all processes.
-
-        They come together for the block that is at work, in place (FSDP2).
-        """
+        """The model with every parameter, gradient and momentum split over all processes."""
         if self.size > 1:
-            blocks = [
-                block
-                for stage in model.children()
-                if isinstance(stage, nn.Sequential)
-                for block in stage
-            ]
-            for module in (*blocks, model):
-                fully_shard(module)
+            shard(model)
         return model
 
     def alone(self, replicated: nn.Module) -> AbstractContextManager[None]:
         """A time in which gradients add up in each process, without an exchange."""
         if isinstance(replicated, DistributedDataParallel):
             return replicated.no_sync()
-        if isinstance(replicated, FSDPModule):
-            return _unsynchronised(replicated)
+        if is_sharded(replicated):
+            return unsynchronised(replicated)
         return nullcontext()
 
 
 ALONE = World()
-
-
-def own(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor; shares its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def whole(part: Tensor, like: Tensor) -> Tensor:
-    """A tensor of which `part` is what this process holds, split as `like` is; all must ask."""
-    if not isinstance(like, DTensor):
-        return part
-    return DTensor.from_local(
-        part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
-    ).full_tensor()
-
-
-def complete(tensor: Tensor) -> Tensor:
-    """A result that depends on the parts of all processes, which must all ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def part_of(tensor: Tensor, like: Tensor) -> Tensor:
-    """What this process is to hold of a whole tensor, split as `like` is."""
-    if not isinstance(like, DTensor):
-        return tensor
-    placed = tensor.to(like.device)
-    return distribute_tensor(placed, like.device_mesh, like.placements).to_local()
-
-
-@contextmanager
-def _unsynchronised(model: FSDPModule) -> Iterator[None]:
-    model.set_requires_gradient_sync(requires_gradient_sync=False)
-    try:
-        yield
-    finally:
-        model.set_requires_gradient_sync(requires_gradient_sync=True)
 
 
 @contextmanager

@@ -18,11 +18,12 @@ from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
 from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
 from resnext.training.batches import Batch, Batches
-from resnext.training.distributed import ALONE, World, complete, own, part_of, whole
+from resnext.training.distributed import ALONE, World
 from resnext.training.mixing import Mix, draw_mix, mixed, partners
 from resnext.training.optimizer import sgd
 from resnext.training.recipe import Recipe
 from resnext.training.schedule import rate_of_step
+from resnext.training.sharding import complete, own, part_of, whole
 from resnext.training.speed import PLAIN, Speed, autocast, check_speed, compiled, moved
 from resnext.training.stages import freeze
 from resnext.training.state import Position, State, require_same
