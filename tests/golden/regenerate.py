@@ -124,7 +124,8 @@ def texts() -> dict[Path, str]:
 
 def main() -> None:
     """Regenerate and show the difference."""
-    for path, after in texts().items():
+    files, changed = texts(), 0
+    for path, after in files.items():
         before = path.read_text() if path.exists() else ""
         names = (f"before/{path.name}", f"after/{path.name}")
         sys.stdout.writelines(
@@ -132,6 +133,8 @@ def main() -> None:
         )
         path.parent.mkdir(exist_ok=True)
         path.write_text(after)
+        changed += before != after
+    sys.stdout.write(f"{changed} of {len(files)} files changed\n")
 
 
 if __name__ == "__main__":
