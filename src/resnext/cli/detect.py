@@ -23,12 +23,10 @@ if TYPE_CHECKING:
     from resnext.training.distributed import World
 
 detect_app = typer.Typer(
-    help="Find objects on pictures: Faster R-CNN on any network (Sec. 5.4, Table 8).",
+    help="Find objects on pictures: Faster R-CNN on any network.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for _command in (evaluate, propose, predict):
-    detect_app.command()(_command)
 
 
 @detect_app.command("train")
@@ -88,7 +86,7 @@ def train(
 ) -> None:
     """Train a detector.
 
-    The same line again continues what it began, if it names the folder with --out.
+    The same line again continues what it began.
     """
     started = time.perf_counter()
     asked: dict[str, Any] = {
@@ -158,12 +156,7 @@ def _begun(
     plan = world.agreed(
         lambda: plan_detection(_sets(*where), device=device, workers=workers, world=world, **said)
     )
-    made = (
-        plan.create(None, sys.argv)
-        if out is None
-        else world.from_first(lambda: plan.create_or_continue(out, sys.argv))
-    )
-    return plan, made
+    return plan, world.from_first(lambda: plan.create_or_continue(out, sys.argv))
 
 
 def _sets(
@@ -262,3 +255,7 @@ def _values(record: Any) -> str:
     """Every field, so that nothing is assumed."""
     fields = record.model_dump(mode="json")
     return ", ".join(f"{name} {json.dumps(value).strip(chr(34))}" for name, value in fields.items())
+
+
+for _command in (evaluate, propose, predict):  # behind train, as --help lists them
+    detect_app.command()(_command)

@@ -106,7 +106,9 @@ def train(
         bool, typer.Option("--tensorboard", help="Write events into the run folder too.")
     ] = False,
 ) -> None:
-    """Train a network; without any option, a small one on handwritten digits in a minute.
+    """Train a network: a small one on digits if nothing is said.
+
+    That takes a minute.
 
     The same line again continues what it began, if it names the run folder with --out.
     """
@@ -202,14 +204,12 @@ def _folder(plan: "Plan", out: Path | None, resume: Path | None, world: "World")
         if out not in (None, resume):
             raise UsageError(f"expected --out or --resume, found both: {out} and {resume}")
         return RunFolder.open(resume)
-    if out is not None:
-        return plan.create_or_continue(out, sys.argv)
-    if world.size > 1:
+    if out is None and world.size > 1:
         raise UsageError(
             "expected --out with several processes, so that those started again find the run; "
             "found none"
         )
-    return plan.create(None, sys.argv)
+    return plan.create_or_continue(out, sys.argv)
 
 
 def _train(
