@@ -28,14 +28,15 @@ def report(findings: Findings) -> Report:
     """What there is to say of an experiment now."""
     study = findings.study
     scale, missing, of = study.choices.scale, findings.missing(), len(findings.states)
-    summary = [f"{study.experiment.title} ({study.experiment.source})."]
+    title, source = study.experiment.title, study.experiment.source
+    summary = [f"{title}." if title.startswith(source) else f"{title} ({source})."]
     if not study.experiment.computed:
         summary.append(f"Scale {scale}: {SCALES[scale]}.")
     if missing:
         summary.append(f"{missing} of {of} runs are missing; their numbers are left open.")
     return Report(
         name=study.experiment.id,
-        title=study.experiment.title,
+        title=title,
         summary=tuple(summary),
         parts=tuple(study.experiment.parts(findings)),
         facts=_facts(findings),
