@@ -49,7 +49,7 @@ def train(
     eval_images: Annotated[Path | None, typer.Option(help="The folder of its images.")] = None,
     profile: Annotated[
         Literal["small", "paper", "modern", "modern-fpn"] | None,
-        typer.Option(help="Method and schedule; small."),
+        typer.Option(help="Method and schedule [small]."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Of the backbone: a run, safetensors or .pth file.")
@@ -76,7 +76,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run with all it began with.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and sampling; 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and sampling [0].")] = None,
     device: Device = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that load pictures; 0 loads them here.")

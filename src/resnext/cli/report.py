@@ -24,7 +24,7 @@ def report(
     ] = None,
     mistakes: Annotated[
         int | None,
-        typer.Option(min=0, help="Pictures of the worst mistakes on a single run's own page; 24."),
+        typer.Option(min=0, help="Pictures of the worst mistakes on a single run's own page [24]."),
     ] = None,
     device: Device = None,
 ) -> None:

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def train(
     network: Annotated[
         str | None,
-        typer.Option(help="A name such as 'ResNeXt-29 (8x64d, CIFAR)'; a small one for the data."),
+        typer.Option(help="A name such as 'ResNeXt-29 (8x64d, CIFAR)' [one for the data]."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A folder or file of images; the bundled digits if left out.")
+        str | None, typer.Option(help="A folder or file of images [the bundled digits].")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A name out of `resnext recipes`; one for the data.")
+        str | None, typer.Option(help="A name out of `resnext recipes` [one for the data].")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Instead of the recipe's; its rate drops move along.")
@@ -57,17 +57,19 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run with all it began with.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order and augmentation [0].")
+    ] = None,
     device: Device = None,
     workers: Workers = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images in pixels, for photos.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Preprocessing, such as torch7-224; one for the data.")
+        str | None, typer.Option(help="Preprocessing, such as torch7-224 [one for the data].")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Of the activations; fp32.")
+        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Of the activations [fp32].")
     ] = None,
     compilation: Annotated[
         Literal["default", "cuda-graphs", "max-autotune"] | None,
@@ -90,9 +92,11 @@ def train(
     ] = False,
     on_nan: Annotated[
         Literal["stop", "skip"] | None,
-        typer.Option(help="What follows a gradient that is not finite; stop."),
+        typer.Option(help="What follows a gradient that is not finite [stop]."),
     ] = None,
-    nan_limit: Annotated[int, typer.Option(min=0, help="Steps that may be skipped so.")] = 20,
+    nan_limit: Annotated[
+        int, typer.Option(min=0, help="Most steps that --on-nan skip leaves out.")
+    ] = 20,
     bad_limit: Annotated[
         float,
         typer.Option(
