@@ -13,7 +13,7 @@ import typer
 
 from resnext.cli.display import follow, interruptible, loading
 from resnext.cli.options import Device, Workers
-from resnext.errors import INTERRUPTED, PreemptedError, ResNextError, UsageError
+from resnext.errors import INTERRUPTED, DataError, PreemptedError, ResNextError, UsageError
 
 if TYPE_CHECKING:
     from resnext.runs import Plan, RunFolder
@@ -240,7 +240,14 @@ def _train(
         except ResNextError as error:
             if getattr(error, "__notes__", None):
                 raise
-            raise type(error)(f"{error}; {_kept(folder)}") from error
+            bad = f"{_bad_images(plan)}; " if isinstance(error, DataError) else ""
+            raise type(error)(f"{error}; {bad}{_kept(folder)}") from error
+
+
+def _bad_images(plan: "Plan") -> str:
+    """What to do about images that cannot be used."""
+    check = shlex.join(("resnext", "data", "check", plan.data.location))
+    return f"{check} names all such images, --bad-limit PERCENT trains without them"
 
 
 def _kept(folder: "RunFolder") -> str:
