@@ -29,7 +29,7 @@ def report(findings: Findings) -> Report:
     study = findings.study
     scale, missing, of = study.choices.scale, findings.missing(), len(findings.states)
     title, source = study.experiment.title, study.experiment.source
-    summary = [f"{title}." if title.startswith(source) else f"{title} ({source})."]
+    summary = [] if title.startswith(source) else [f"{title} ({source})."]
     if not study.experiment.computed:
         summary.append(f"Scale {scale}: {SCALES[scale]}.")
     if missing:
@@ -48,12 +48,11 @@ def _facts(findings: Findings) -> dict[str, str]:
     objects = study.choices.objects
     sets: list[DataSet | Sets] = [*study.choices.data, *([objects] if objects else [])]
     data = "; ".join(f"{one.name} ({one.fingerprint[:12]})" for one in sets)
+    asked = {"scale": study.choices.scale, "data": data or "none", "seeds": str(study.seeds)}
     return {
         "command": as_typed(sys.argv),
         "commit of the report": short(source_commit()),
-        "scale": study.choices.scale,
-        "data": data or "none",
-        "seeds": str(study.seeds),
+        **({} if study.experiment.computed else asked),
         "machine of the report": machine(),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         "made by": f"resnext {resnext.__version__}",
