@@ -182,6 +182,16 @@ def test_what_is_missing_is_a_gap_in_a_line_and_other_lines_points_are_none(open
     assert page.evaluate(gaps) == [1, 0]
 
 
+def test_epochs_have_no_halves(opened, tmp_path):
+    epochs = tuple(map(float, range(1, 13)))
+    line = Line(label="validation", x=epochs, y=epochs)
+    chart = Chart(name="error", title="Error", x="epoch", y="error, %", lines=(line,))
+    report = Report(name="error", title="Error", summary=(), parts=(chart,), facts={})
+    page = opened(write_report(report, tmp_path)[0], 375)
+    ticks = page.evaluate("figures[0].plot.axes[0]._splits")
+    assert ticks == [float(round(tick)) for tick in ticks] != []
+
+
 def test_small_numbers_have_their_own_labels(opened, tmp_path):
     line = Line(label="difference", x=(1.0, 2.0, 3.0), y=(1e-15, 1e-7, 0.5))
     chart = Chart(name="small", title="Small", x="update", y="loss", lines=(line,), log_y=True)

@@ -58,7 +58,7 @@ def test_the_same_as_json(runs, capsys):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ([], 2, "expected the argument RUN RUN..., found none; see resnext compare --help"),
+        ([], 2, "expected the argument RUN, found none; see resnext compare --help"),
         (["2x4d-0"], 2, "expected at least two runs to compare, found 1"),
         (["2x4d-0", "./2x4d-0"], 2, "expected different runs, found 2x4d-0 twice"),
         (["2x4d-0", "nowhere"], 4, "expected a run folder, found nowhere: no such folder"),

@@ -23,6 +23,15 @@ def test_without_words_it_shows_its_commands(capsys):
     assert all(command in out for command in ("describe", "solve", "train", "evaluate"))
 
 
+@pytest.mark.parametrize("group", [(), ("data",), ("benchmark",), ("detect",)], ids=str)
+def test_eighty_columns_have_room_for_what_each_command_does(group, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = outcome(capsys, *group, "--help")
+    listed = out.partition("Commands:\n")[2].splitlines()
+    assert listed
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 def test_version(capsys):
     assert outcome(capsys, "--version")[:2] == (0, "0.1.0\n")
 
@@ -66,7 +75,7 @@ def test_version(capsys):
             ["describe", "--json=3"],
             "expected no value for --json, found one; see resnext describe --help",
         ),
-        (["evaluate"], "expected the argument RUN|FILE|NAME..., found none; see resnext"),
+        (["evaluate"], "expected the argument RUN|FILE|NAME, found none; see resnext"),
         (
             ["benchmark", "input"],
             "expected the option --data, found none; see resnext benchmark input --help",

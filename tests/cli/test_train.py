@@ -101,6 +101,20 @@ def test_what_cannot_be_trained_is_one_line_and_writes_nothing(
     assert sorted(photos.parent.rglob("*")) == before
 
 
+def test_a_broken_image_is_named_with_what_finds_all_of_them(photos, capsys):
+    for broken in ("red/3.png", "blue/4.png"):
+        (photos / broken).write_bytes(b"")
+    code, _, err = outcome(capsys, "train", *TINY, "--data", "photos", "--epochs", 1)
+    assert code == 3
+    assert err.count("\n") == 1
+    assert "4.png" in err or "3.png" in err
+    assert "resnext data check photos names all such images, --bad-limit PERCENT" in err
+    code, out, _ = outcome(capsys, "data", "check", "photos")
+    assert code == 3
+    assert "3.png" in out
+    assert "4.png" in out
+
+
 def test_the_backend_is_said_and_recorded_and_a_run_goes_on_with_another(photos, capsys):
     words = (*TINY, "--data", "photos", "--epochs", 1, "--out", "run")
     status, out, _ = outcome(capsys, "train", *words, "--backend", "merged")

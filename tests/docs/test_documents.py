@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import resnext
 from resnext.benchmark.published import files, with_results
 from resnext.cli.main import app
 from resnext.training.recipe import RECIPES, Recipe
@@ -177,6 +178,12 @@ def test_the_table_of_input_rates_is_the_stored_one():
 def test_published_tables_are_what_was_measured(page: Path):
     text = page.read_text()
     assert with_results(text, ROOT) == text
+
+
+def test_every_public_name_is_explained():
+    page = (ROOT / "docs" / "python.md").read_text()
+    explained = re.findall(r"auto\w+:: resnext\.(\w+)$", page, re.MULTILINE)
+    assert sorted(explained) == sorted(resnext.__all__)
 
 
 def test_pages_with_published_tables_are_found():

@@ -75,7 +75,7 @@ def benchmark_evaluation(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """Images per second of an evaluation, beside a bare loop over the same network."""
+    """Images per second of an evaluation, beside a bare loop."""
     from dataclasses import asdict
 
     from resnext.benchmark.evaluation import benchmark_evaluation as measure
@@ -101,7 +101,7 @@ def benchmark_detection(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """What makes a detector faster: seconds a picture, beside the plain network."""
+    """What makes a detector faster, in seconds a picture."""
     from dataclasses import asdict
 
     from resnext.benchmark.detection import benchmark_detection as measure

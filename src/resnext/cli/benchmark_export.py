@@ -25,7 +25,10 @@ def benchmark_export(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """Each file that a network is exported to: size, time, difference from float64, accuracy."""
+    """Size, time and accuracy of each exported file.
+
+    Beside these, how far its scores are from those in float64.
+    """
     from dataclasses import asdict
 
     from resnext.benchmark.exports import benchmark_exports

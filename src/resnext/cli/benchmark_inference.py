@@ -28,7 +28,10 @@ def benchmark_inference(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """Images per second of engines, ours beside the libraries driven directly and the peers."""
+    """Images per second of engines.
+
+    Ours beside the libraries driven directly and the peers.
+    """
     from dataclasses import asdict
 
     import resnext

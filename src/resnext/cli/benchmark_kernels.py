@@ -42,7 +42,10 @@ def benchmark_kernels(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """Microseconds of the grouped 3x3 in three directions: ours, cuDNN's, merged groups."""
+    """Microseconds of the grouped 3x3, in three directions.
+
+    Ours, cuDNN's, merged groups.
+    """
     import resnext
     from resnext.benchmark import kernels
     from resnext.benchmark.roofline import ASSUMED, grouped_convs, measured_ceiling

@@ -32,7 +32,7 @@ def benchmark_serving(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """Pictures per second of a server over loopback, beside its engine alone."""
+    """Pictures per second of a server, beside its engine alone."""
     from dataclasses import asdict
 
     from resnext.benchmark import serving

@@ -15,7 +15,7 @@ def benchmark_tables(
         bool, typer.Option("--check", help="Write nothing; fail where a page is out of step.")
     ] = False,
 ) -> None:
-    """Make the tables in pages anew from the lines of JSON that they name.
+    """Make the tables in pages anew from measurements.
 
     A page says <!-- results: FILE -->; what stands from there to <!-- end --> is replaced.
     """

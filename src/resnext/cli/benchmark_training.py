@@ -62,7 +62,9 @@ def benchmark_training(
     as_json: AsJson = False,
     save: SaveRows = None,
 ) -> None:
-    """Images per second of training steps, beside torchvision's and timm's.
+    """Images per second of training steps.
+
+    Beside torchvision's and timm's.
 
     So few and small images by default that all of it, compilation included, takes minutes on two
     free cores; 32 images of 224 pixels take six times as long a step.

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")],
     as_json: AsJson = False,
 ) -> None:
-    """Say what differs between runs, and whether results differ by more than seeds explain.
+    """Say what differs between runs, and if their results do.
+
+    That is, by more than seeds explain.
 
     Runs that differ in their seed alone form a group; each other group is compared with the first.
     """

@@ -74,7 +74,7 @@ def index(
     rescan: Annotated[bool, typer.Option(help="Trust nothing that is known of it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List a data set's images once, so that every later run opens it at once."""
+    """List a data set's images, so that runs open it at once."""
     from resnext.data.indexing import NeedsNoIndexError, index_parts
     from resnext.data.store import Table
 
@@ -114,9 +114,9 @@ def subset_5k(
     ] = None,
     classes: Annotated[int, typer.Option(min=2, help="How many in all, without --list.")] = 5000,
 ) -> None:
-    """Choose ImageNet-1K's classes and the 4000 others with most images (Sec. 5.2).
+    """Choose ImageNet-1K's classes and the 4000 largest others.
 
-    The file can be opened as a data set: resnext train --data imagenet5k.json
+    It is that of Sec. 5.2, to be opened as a data set: resnext train --data imagenet5k.json
     """
     from resnext.data import class_list, open_source
 

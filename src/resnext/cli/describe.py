@@ -33,11 +33,11 @@ def describe(
         typer.Option(min=1, help="Images, for the memory estimate.", show_default="32"),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="List the catalogue.")] = False,
-    layers: Annotated[bool, typer.Option(help="List every layer.")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List every layer.")] = False,
     svg: Annotated[Path | None, typer.Option(help="Draw the network's stages into a file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a network's stages and its exact cost; no weights, no torch."""
+    """Show a network's stages and its exact cost, without weights."""
     if network is None or all_:
         for_one = {
             "--resolution": resolution is not None,

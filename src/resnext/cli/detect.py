@@ -24,12 +24,10 @@ if TYPE_CHECKING:
     from resnext.training.distributed import World
 
 detect_app = typer.Typer(
-    help="Find objects on pictures: Faster R-CNN on any network (Sec. 5.4, Table 8).",
+    help="Find objects on pictures: Faster R-CNN on any network.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for _command in (evaluate, propose, predict):
-    detect_app.command()(_command)
 
 
 @detect_app.command("train")
@@ -52,7 +50,7 @@ def train(
     eval_images: Annotated[Path | None, typer.Option(help="The folder of its images.")] = None,
     profile: Annotated[
         Literal["small", "paper", "modern", "modern-fpn"] | None,
-        typer.Option(help="Method and schedule; small."),
+        typer.Option(help="Method and schedule [small]."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Of the backbone: a run, safetensors or .pth file.")
@@ -79,7 +77,7 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run with all it began with.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and sampling; 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and sampling [0].")] = None,
     device: Device = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that load pictures; 0 loads them here.")
@@ -89,7 +87,7 @@ def train(
 ) -> None:
     """Train a detector.
 
-    The same line again continues what it began, if it names the folder with --out.
+    The same line again continues what it began.
     """
     started = time.perf_counter()
     asked: dict[str, Any] = {
@@ -159,12 +157,7 @@ def _begun(
     plan = world.agreed(
         lambda: plan_detection(_sets(*where), device=device, workers=workers, world=world, **said)
     )
-    made = (
-        plan.create(None, sys.argv)
-        if out is None
-        else world.from_first(lambda: plan.create_or_continue(out, sys.argv))
-    )
-    return plan, made
+    return plan, world.from_first(lambda: plan.create_or_continue(out, sys.argv))
 
 
 def _sets(
@@ -200,7 +193,7 @@ def _train(
     with stopping(ending=True) as stop:
         records = train_detector(plan, folder, world=world, stop=stop, save_seconds=save_seconds)
         how = continue_with("detect train", folder.path)
-        with resumable(stop, how, lambda: _kept(folder), shown=world.first):
+        with resumable(stop, how, lambda _: _kept(folder), shown=world.first):
             follow_detector(records, shown=world.first)
 
 
@@ -252,3 +245,7 @@ def _values(record: Any) -> str:
     """Every field, so that nothing is assumed."""
     fields = record.model_dump(mode="json")
     return ", ".join(f"{name} {json.dumps(value).strip(chr(34))}" for name, value in fields.items())
+
+
+for _command in (evaluate, propose, predict):  # behind train, as --help lists them
+    detect_app.command()(_command)

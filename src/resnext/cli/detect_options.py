@@ -13,6 +13,6 @@ Annotations = Annotated[
 ]
 Images = Annotated[Path | None, typer.Option(help="The folder of its images.")]
 Width = Annotated[
-    Literal["fp32", "bf16"] | None, typer.Option("--precision", help="Of the activations; fp32.")
+    Literal["fp32", "bf16"] | None, typer.Option("--precision", help="Of the activations [fp32].")
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Pictures at once.")]

@@ -39,7 +39,10 @@ def evaluate(
     precision: Width = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print figures as JSON.")] = False,
 ) -> None:
-    """Score a detector as COCO does: its own pictures, or others of the same classes."""
+    """Score a detector as COCO does.
+
+    On its own pictures, or on others of the same classes.
+    """
     with interruptible(lambda: f"{run} is as it was"), loading(stderr=True):
         from resnext.detection.detecting import evaluate_detector, load_detector
         from resnext.detection.folder import DetectionFolder

@@ -10,7 +10,7 @@ from resnext.cli.options import AsJson
 def doctor(
     as_json: AsJson = False,
 ) -> None:
-    """Say which paths are live on this machine, and why the others are not."""
+    """Say which paths are live on this machine, or why not."""
     import torch
 
     from resnext.data import native

@@ -21,7 +21,7 @@ def evaluate(
     given: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN|FILE|NAME...",
+            metavar="RUN|FILE|NAME",
             help="Run folders, files of weights or of scores, networks, torchvision:NAME, "
             "timm:NAME.",
         ),
@@ -78,7 +78,10 @@ def evaluate(
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score weights on images: errors with intervals, by class, and how far to trust them."""
+    """Score weights on images.
+
+    Errors with intervals, by class, and how far to trust the probabilities.
+    """
     _check_file(save_scores, len(given), ensemble=ensemble)
     with interruptible(lambda: _untouched(given)):
         with loading(stderr=True):

@@ -12,7 +12,7 @@ from resnext.errors import UsageError
 def explore(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("explore.html"),
 ) -> None:
-    """Write a page: move depth, cardinality, width; blocks, stages and exact cost follow.
+    """Write a page whose controls make networks, with exact cost.
 
     It is one file, works offline, and holds the costs of some 25,000 networks. `resnext serve` has
     the same page for any network.

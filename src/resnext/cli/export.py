@@ -62,7 +62,10 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a network as an artifact, or as a file that is proven to compute it."""
+    """Write a network as an artifact, or as a file for others.
+
+    The file is proven to compute the network.
+    """
     with interruptible(lambda: "nothing was written"), loading(stderr=True) as doing:
         from resnext.data.class_list import read_names
         from resnext.deploy import artifact_of, with_classes, with_score

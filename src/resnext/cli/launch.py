@@ -36,7 +36,7 @@ preempted, interrupted."""
 
 def launch(
     words: Annotated[
-        list[str], typer.Argument(metavar="COMMAND...", help="Such as: train --out runs/x.")
+        list[str], typer.Argument(metavar="COMMAND", help="Such as: train --out runs/x.")
     ],
     processes: Annotated[
         int | None, typer.Option(min=1, help="On this machine; one for each GPU if left out.")
@@ -55,7 +55,9 @@ def launch(
         int, typer.Option(min=0, help="How often to start again when a process is lost.")
     ] = 3,
 ) -> None:
-    """Run a command in several processes that train as one; started again where one is lost.
+    """Run a command in several processes that train as one.
+
+    They are started again where one is lost.
 
     On several machines, give the same line on each.
     """

@@ -55,7 +55,7 @@ def predict(
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
-    """Say what is in pictures: the most likely classes and their probabilities."""
+    """Say what is in pictures: classes and their probabilities."""
     if as_json and as_csv:
         raise UsageError("expected --json or --csv, found both")
     _check_folder(explain)

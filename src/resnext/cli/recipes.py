@@ -12,7 +12,10 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="One of them, with all its fields.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the recipes, or say where one comes from, what it costs and what to expect."""
+    """List the recipes, or say all of one.
+
+    Where it comes from, what it costs and what to expect.
+    """
     from resnext.training.recipe import RECIPES, about, recipe
 
     chosen = [recipe(name)] if name else [make() for make in RECIPES.values()]

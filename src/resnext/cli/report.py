@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to write into; that of a single run if left out."),
     ] = None,
     mistakes: Annotated[
         int | None,
-        typer.Option(min=0, help="Pictures of the worst mistakes on a single run's own page; 24."),
+        typer.Option(min=0, help="Pictures of the worst mistakes on a single run's own page [24]."),
     ] = None,
     device: Device = None,
 ) -> None:
-    """Write a page with curves, errors, network and provenance of runs; it works offline."""
+    """Write a page about runs: curves, errors, network, provenance."""
     if out is None and len(runs) > 1:
         raise UsageError(f"expected --out with {len(runs)} runs, found none")
     if out is not None and mistakes:

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as Grid
 
 from resnext.cli.display import interruptible, loading
@@ -281,7 +282,9 @@ def _print_table(table: "Table") -> None:
 def _print_grid(heads: tuple[str, ...], rows: "list[tuple[str, ...]]") -> None:
     console = Console(highlight=False)
     if console.is_terminal:
-        grid = Grid(*heads, box=None, pad_edge=False)
+        # what finds no room goes on below: half a name, or half a number, would say something else
+        folded = (Column(head, overflow="fold") for head in heads)
+        grid = Grid(*folded, box=None, pad_edge=False, padding=(0, 1, 0, 0))
         for row in rows:
             grid.add_row(*row)
         console.print(grid)

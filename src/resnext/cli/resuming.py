@@ -24,7 +24,7 @@ def continue_with(command: str, folder: Path) -> str:
 
 @contextmanager
 def resumable(
-    stop: "Stop", how: str, kept: Callable[[], str] | None = None, *, shown: bool = True
+    stop: "Stop", how: str, kept: Callable[[ResNextError], str] | None = None, *, shown: bool = True
 ) -> Iterator[None]:
     """A stop that was asked for ends with its exit code and `how`; an error says what is `kept`.
 
@@ -42,4 +42,4 @@ def resumable(
     except ResNextError as error:
         if kept is None or getattr(error, "__notes__", None):
             raise
-        raise type(error)(f"{error}; {kept()}") from error
+        raise type(error)(f"{error}; {kept(error)}") from error

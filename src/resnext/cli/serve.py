@@ -66,7 +66,9 @@ def serve(
     class_names: ClassNames = None,
     calibrate: Calibrate = None,
 ) -> None:
-    """Answer pictures over HTTP: classes, activation maps, health, metrics, and pages for people.
+    """Answer pictures over HTTP, with pages for people.
+
+    Classes, activation maps, health and metrics.
 
     `--config FILE` keeps the settings: a later start with that file alone is the same server, and
     options beside it change it. SIGTERM and Ctrl-C let it finish what it has begun.

@@ -28,7 +28,7 @@ def solve(
     ] = "block",
     as_json: AsJson = False,
 ) -> None:
-    """Find the bottleneck width for a cardinality at the cost of a reference network."""
+    """Find the width that keeps the cost at another cardinality."""
     reference = read_spec(like)
     unit: Literal["parameters", "multiply_adds"] = (
         "parameters" if budget == "parameters" else "multiply_adds"
@@ -72,7 +72,7 @@ def _print(records: list[dict[str, Any]], like: Spec, budget: str, scope: str) -
     reference = records[0]["reference"]
     whole = name(like) if scope == "network" else f"conv2's block of {name(like)}"
     print(f"{whole}: {reference['cost']:,} {budget} to keep\n")
-    line = "{:>11} {:>6} {:>11} {:>15} {:>8}  {:>11} {:>15}"
+    line = "{:>11} {:>6} {:>11} {:>13} {:>7} {:>11} {:>14}"
     header = ("cardinality", "width", "group width", scope, "", "parameters", "multiply-adds")
     print(line.format(*header))
     for record in records:
@@ -88,6 +88,6 @@ def _print(records: list[dict[str, Any]], like: Spec, budget: str, scope: str) -
             )
         )
     print(
-        f"\nreference {reference['template']}: {reference['parameters']:,} parameters, "
-        f"{reference['multiply_adds']:,} multiply-adds of the whole network"
+        f"\nthe whole network at {reference['template']}: {reference['parameters']:,} parameters, "
+        f"{reference['multiply_adds']:,} multiply-adds"
     )

@@ -13,7 +13,7 @@ import typer
 from resnext.cli.display import follow, interruptible, loading
 from resnext.cli.options import Device, Workers
 from resnext.cli.resuming import continue_with, resumable
-from resnext.errors import ResNextError, UsageError
+from resnext.errors import DataError, ResNextError, UsageError
 
 if TYPE_CHECKING:
     from resnext.runs import Plan, RunFolder
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def train(
     network: Annotated[
         str | None,
-        typer.Option(help="A name such as 'ResNeXt-29 (8x64d, CIFAR)'; a small one for the data."),
+        typer.Option(help="A name such as 'ResNeXt-29 (8x64d, CIFAR)' [one for the data]."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="A folder or file of images; the bundled digits if left out.")
+        str | None, typer.Option(help="A folder or file of images [the bundled digits].")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A name out of `resnext recipes`; one for the data.")
+        str | None, typer.Option(help="A name out of `resnext recipes` [one for the data].")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Instead of the recipe's; its rate drops move along.")
@@ -57,17 +57,19 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run with all it began with.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation; 0.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of weights, order and augmentation [0].")
+    ] = None,
     device: Device = None,
     workers: Workers = None,
     resolution: Annotated[
         int | None, typer.Option(help="Side of the images in pixels, for photos.")
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Preprocessing, such as torch7-224; one for the data.")
+        str | None, typer.Option(help="Preprocessing, such as torch7-224 [one for the data].")
     ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Of the activations; fp32.")
+        Literal["fp32", "bf16", "fp16"] | None, typer.Option(help="Of the activations [fp32].")
     ] = None,
     compilation: Annotated[
         Literal["default", "cuda-graphs", "max-autotune"] | None,
@@ -90,9 +92,11 @@ def train(
     ] = False,
     on_nan: Annotated[
         Literal["stop", "skip"] | None,
-        typer.Option(help="What follows a gradient that is not finite; stop."),
+        typer.Option(help="What follows a gradient that is not finite [stop]."),
     ] = None,
-    nan_limit: Annotated[int, typer.Option(min=0, help="Steps that may be skipped so.")] = 20,
+    nan_limit: Annotated[
+        int, typer.Option(min=0, help="Most steps that --on-nan skip leaves out.")
+    ] = 20,
     bad_limit: Annotated[
         float,
         typer.Option(
@@ -106,7 +110,9 @@ def train(
         bool, typer.Option("--tensorboard", help="Write events into the run folder too.")
     ] = False,
 ) -> None:
-    """Train a network; without any option, a small one on handwritten digits in a minute.
+    """Train a network: a small one on digits if nothing is said.
+
+    That takes a minute.
 
     The same line again continues what it began, if it names the run folder with --out.
     """
@@ -202,14 +208,12 @@ def _folder(plan: "Plan", out: Path | None, resume: Path | None, world: "World")
         if out not in (None, resume):
             raise UsageError(f"expected --out or --resume, found both: {out} and {resume}")
         return RunFolder.open(resume)
-    if out is not None:
-        return plan.create_or_continue(out, sys.argv)
-    if world.size > 1:
+    if out is None and world.size > 1:
         raise UsageError(
             "expected --out with several processes, so that those started again find the run; "
             "found none"
         )
-    return plan.create(None, sys.argv)
+    return plan.create_or_continue(out, sys.argv)
 
 
 def _train(
@@ -224,11 +228,21 @@ def _train(
         if tensorboard and world.first:
             records = with_events(records, folder.path / "tensorboard")
         how = continue_with("train", folder.path)
-        with resumable(stop, how, lambda: _kept(folder), shown=world.first):
+        with resumable(stop, how, lambda error: _left(error, plan, folder), shown=world.first):
             if world.first:
                 follow(records, plan.recipe.epochs, len(plan.data.classes))
             else:
                 deque(records, maxlen=0)
+
+
+def _left(error: ResNextError, plan: "Plan", folder: "RunFolder") -> str:
+    """What there is, and what to do about images that cannot be used."""
+    if not isinstance(error, DataError):
+        return _kept(folder)
+    check = shlex.join(("resnext", "data", "check", plan.data.location))
+    return (
+        f"{check} names all such images, --bad-limit PERCENT trains without them; {_kept(folder)}"
+    )
 
 
 def _kept(folder: "RunFolder") -> str:

@@ -31,6 +31,7 @@ from resnext.errors import DataError, UsageError
 from resnext.families import compose
 from resnext.model.network import ResNeXt, build
 from resnext.runs.folder import RunFolder
+from resnext.runs.keeping import left_off
 from resnext.runs.planning import resolve_device
 from resnext.runs.pretrained import Initial, initial_weights, load_pretrained
 from resnext.runs.provenance import source_commit, versions
@@ -81,13 +82,15 @@ class DetectionPlan:
         """
         return DetectionFolder.create(out, self.name, self.record(command))
 
-    def create_or_continue(self, out: Path, command: Sequence[str] = ()) -> DetectionFolder:
-        """The folder `out`, new or begun by the same plan.
+    def create_or_continue(self, out: Path | None, command: Sequence[str] = ()) -> DetectionFolder:
+        """The folder `out`, new or begun by the same plan; if not said, what was left off, or new.
 
         Raises:
             UsageError: it was begun by another plan; the message says how that differs.
             DataError: the pictures have changed.
         """
+        if out is None:
+            return left_off(self.name, self.create_or_continue) or self.create(None, command)
         if not (out / RECORD).exists():
             return self.create(out, command)
         folder = DetectionFolder.open(out)

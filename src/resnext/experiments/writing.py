@@ -28,14 +28,15 @@ def report(findings: Findings) -> Report:
     """What there is to say of an experiment now."""
     study = findings.study
     scale, missing, of = study.choices.scale, findings.missing(), len(findings.states)
-    summary = [f"{study.experiment.title} ({study.experiment.source})."]
+    title, source = study.experiment.title, study.experiment.source
+    summary = [] if title.startswith(source) else [f"{title} ({source})."]
     if not study.experiment.computed:
         summary.append(f"Scale {scale}: {SCALES[scale]}.")
     if missing:
         summary.append(f"{missing} of {of} runs are missing; their numbers are left open.")
     return Report(
         name=study.experiment.id,
-        title=study.experiment.title,
+        title=title,
         summary=tuple(summary),
         parts=tuple(study.experiment.parts(findings)),
         facts=_facts(findings),
@@ -47,12 +48,11 @@ def _facts(findings: Findings) -> dict[str, str]:
     objects = study.choices.objects
     sets: list[DataSet | Sets] = [*study.choices.data, *([objects] if objects else [])]
     data = "; ".join(f"{one.name} ({one.fingerprint[:12]})" for one in sets)
+    asked = {"scale": study.choices.scale, "data": data or "none", "seeds": str(study.seeds)}
     return {
         "command": as_typed(sys.argv),
         "commit of the report": short(source_commit()),
-        "scale": study.choices.scale,
-        "data": data or "none",
-        "seeds": str(study.seeds),
+        **({} if study.experiment.computed else asked),
         "machine of the report": machine(),
         "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
         "made by": f"resnext {resnext.__version__}",

@@ -8,16 +8,17 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from resnext.errors import CheckpointError, ResourceError, UsageError
+from resnext.errors import CheckpointError, InUseError, ResNextError, ResourceError, UsageError
 from resnext.files import PARTIAL, write_bytes
 from resnext.runs.locking import locked
 from resnext.runs.records import first_problem
@@ -40,6 +41,10 @@ class Kept:
     """A folder that training writes to."""
 
     path: Path
+
+    @abstractmethod
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
 
     def checkpoints(self) -> list[Path]:
         """The folders of the saved states, the newest first."""
@@ -98,6 +103,17 @@ class Kept:
         """
         with locked(self.path / LOCK, f"nobody to write to the run folder {self.path}"):
             yield
+
+    def idle(self) -> bool:
+        """Whether nobody is writing here now."""
+        try:
+            with self.locked():
+                return True
+        except InUseError:
+            return False
+
+
+_Folder = TypeVar("_Folder", bound=Kept)
 
 
 def read_record(folder: Path, name: str, model: type[_Line], *, what: str, number: int) -> _Line:
@@ -164,6 +180,19 @@ def _cut_off(path: Path, record: str) -> bool:
         return False
     found = {file.name for file in path.iterdir()}
     return found <= {CHECKPOINTS, record + PARTIAL} and not any((path / CHECKPOINTS).glob("*"))
+
+
+def left_off(name: str, continued: Callable[[Path], _Folder]) -> _Folder | None:
+    """The first of `runs/name`, `runs/name-2` etc. that continues, if there is one.
+
+    It is not finished, and nobody is at it; those that `continued` refuses are passed over.
+    """
+    for path in takewhile(Path.exists, _free_names(Path("runs") / name)):
+        with suppress(ResNextError):
+            folder = continued(path)
+            if not folder.finished() and folder.idle():
+                return folder
+    return None
 
 
 def make_folder(path: Path | None, name: str) -> Path:

@@ -67,8 +67,9 @@ def _timm(name: str) -> Path:
 
 
 def _unknown(given: str, near: list[str]) -> UsageError:
-    hint = f"; there are {', '.join(near)}" if near else ""
-    return UsageError(f"expected weights of {given.partition(':')[0]}, found {given}{hint}")
+    library = given.partition(":")[0]
+    hint = f"there are {', '.join(near)}" if near else f"say a name of it, as in {library}:resnet50"
+    return UsageError(f"expected weights of {library}, found {given}; {hint}")
 
 
 def _unreachable(given: str, where: str, file: Path | None, error: Exception) -> CheckpointError:

@@ -263,7 +263,7 @@ def _facts(folder: RunFolder) -> dict[str, str]:
         "started": record.started,
         "seed": str(record.seed),
         "machine": record.machine or "unknown",
-        "device": f"{record.device}, {record.threads} threads, {record.processes} processes",
+        "device": f"{record.device}, threads {record.threads}, processes {record.processes}",
         "precision": record.precision,
         "images": f"{record.data.name}, {record.data.fingerprint[:12]}",
         "preprocessing": f"profile {record.profile}, {record.engine}",

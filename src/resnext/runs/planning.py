@@ -22,6 +22,7 @@ from resnext.runs.beginning import beginning
 from resnext.runs.choosing import chosen_profile, chosen_recipe, new_head, usual_network
 from resnext.runs.fitting import fitting_speed
 from resnext.runs.folder import RECORD, RunFolder
+from resnext.runs.keeping import left_off
 from resnext.runs.pretrained import Initial, require_fitting
 from resnext.runs.provenance import machine, source_commit, versions
 from resnext.runs.records import DataRecord, OnNan, RunRecord, differences
@@ -64,13 +65,15 @@ class Plan:
         """
         return RunFolder.create(out, self.name, self.record(command))
 
-    def create_or_continue(self, out: Path, command: Sequence[str] = ()) -> RunFolder:
-        """The folder `out`, new or begun by the same plan.
+    def create_or_continue(self, out: Path | None, command: Sequence[str] = ()) -> RunFolder:
+        """The folder `out`, new or begun by the same plan; if not said, what was left off, or new.
 
         Raises:
             UsageError: it was begun by another plan; the message says how that differs.
             DataError: it was begun by the same plan, and the images have changed.
         """
+        if out is None:
+            return left_off(self.name, self.create_or_continue) or self.create(None, command)
         if not (out / RECORD).exists():
             return self.create(out, command)
         folder = RunFolder.open(out)

@@ -154,7 +154,7 @@ class Recipe(BaseModel):
             field = str(first["loc"][0]) if first["loc"] else ", ".join(values)
             raise UsageError(
                 f"expected another value of {field}, found {values.get(field, 'these')}: "
-                f"{first['msg'].removeprefix('Value error, ')}"
+                f"{first['msg'].removeprefix('Value error, ').replace('Input should', 'it should')}"
             ) from error
 
 

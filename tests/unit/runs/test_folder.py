@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,21 @@ def test_without_a_name_the_first_free_one_is_taken(tiny, tmp_path, monkeypatch)
     names = [str(tiny.create().path) for _ in range(3)]
     name = "runs/resnext11_2x2d-digits-seed3"
     assert names == [name, f"{name}-2", f"{name}-3"]
+
+
+def test_without_a_name_what_was_left_off_continues(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = tiny.create()
+    assert tiny.create_or_continue(None).path == first.path
+    with first.locked():
+        other = tiny.create_or_continue(None)
+        assert other.path == Path(f"{first.path}-2")
+        assert tiny.create_or_continue(None).path == other.path
+    (other.path / "run.json").write_text("damaged")
+    longer = replace(tiny, recipe=tiny.recipe.with_epochs(9))
+    assert longer.create_or_continue(None).path == Path(f"{first.path}-3")
+    monkeypatch.setattr(RunFolder, "finished", lambda _: True)
+    assert tiny.create_or_continue(None).path == Path(f"{first.path}-4")
 
 
 @pytest.mark.parametrize(

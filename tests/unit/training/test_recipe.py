@@ -159,7 +159,7 @@ def test_a_field_is_set_from_text(field, text, value):
         ({"name": "mine"}, "a field of a recipe to set, found 'name'"),
         ({"weight_decay": "-1"}, "another value of weight_decay, found -1: "),
         ({"weight_decay": "much"}, "another value of weight_decay, found much: "),
-        ({"epochs": "1.5"}, "another value of epochs, found 1.5: "),
+        ({"epochs": "1.5"}, "another value of epochs, found 1.5: it should be a valid integer"),
         ({"epochs": "true"}, "another value of epochs, found true: "),
         ({"milestones": "[3, 2]"}, "milestones, found .3, 2.: .*in order"),
         ({"bn_batch": "129"}, "bn_batch, found 129: .*a part of batch_size"),

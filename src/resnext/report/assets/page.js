@@ -53,9 +53,12 @@ function whiskers(errors) {
   };
 }
 
-function axis(label, size) {
+// Steps between ticks where all that is shown is counted: epochs have no halves.
+const whole = [...Array(10).keys()].flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power));
+
+function axis(label, size, incrs) {
   return {
-    label, size, labelSize: 20, font: "12px system-ui, sans-serif",
+    label, size, incrs, labelSize: 20, font: "12px system-ui, sans-serif",
     labelFont: "12px system-ui, sans-serif", stroke: () => css("--soft"),
     values: (plot, ticks) => ticks.map(tick),
     grid: { stroke: () => css("--line"), width: 1 }, ticks: { stroke: () => css("--line") },
@@ -142,7 +145,10 @@ class Figure {
         x: { time: false, distr: distr("x") },
         y: { distr: distr("y"), range: this.log.y ? undefined : roomy(this.errors) },
       },
-      axes: [axis(this.chart.x, 48), axis(this.chart.y, 60)],
+      axes: [
+        axis(this.chart.x, 48, this.data[0].every(Number.isInteger) ? whole : undefined),
+        axis(this.chart.y, 60),
+      ],
       series: [{}, ...lines],
       legend: { show: false },
       cursor: { drag: { x: true, y: true, uni: 30 } },
