@@ -99,6 +99,15 @@ def test_the_mean_of_an_activation_map_is_the_logit(network):
         explain(artifact, picture, "yak")
 
 
+def test_of_two_classes_with_one_name_the_likely_one_is_explained():
+    classes = ("crane", "bee", "cat", "crane")
+    artifact = artifact_of_model(settled(), classes=classes)
+    for seed in range(3):
+        logits = answers(artifact.model(), artifact.profile.evaluate(noise(seed))[None])[0]
+        found = explain(artifact, noise(seed), "crane")
+        assert found.logit == pytest.approx(float(logits[[0, 3]].max()), abs=1e-5)
+
+
 def test_the_map_lies_where_the_class_is_seen():
     """The class looks at a channel of the last map that is bright in one corner."""
     from resnext import build
