@@ -71,9 +71,10 @@ def test_nothing_given_is_nothing_found(artifact):
 
 
 def test_folders_are_gone_through(tmp_path):
-    for name in ("b.png", "a.JPG", "inner/c.webp", "notes.txt"):
+    for name in ("b.png", "a.JPG", "inner/c.webp", "notes.txt", "._b.png", ".thumbs/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
     assert [path.name for path in pictures_of([tmp_path])] == ["a.JPG", "b.png", "c.webp"]
     assert pictures_of([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]  # as it was asked for
     (tmp_path / "none").mkdir()
