@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -41,8 +42,8 @@ class Clock:
         return self.now
 
 
-def on_terminal(width, records=RECORDS, classes=10):
-    """What a terminal of a width is sent, without what moves and colours; a record takes 10 s."""
+def on_terminal(width, records=RECORDS, classes=10, seconds=10.0):
+    """What a terminal of a width is sent, without what moves and colours."""
     clock = Clock()
     sent = io.StringIO()
     console = Console(
@@ -57,7 +58,7 @@ def on_terminal(width, records=RECORDS, classes=10):
 
     def slowly():
         for record in records:
-            clock.now += 10.0
+            clock.now += seconds
             yield record
 
     follow(slowly(), 3, classes, console)
@@ -162,6 +163,26 @@ def test_without_a_terminal_one_line_says_how_long_it_takes(
     if line:
         expected.insert(1, line)
     assert [text if text.startswith("about") else text.split()[0] for text in lines] == expected
+
+
+def test_a_minute_of_steps_says_how_long_it_takes(capsys, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(display.time, "monotonic", clock)
+
+    def slowly():
+        for number in (1, 2, 3):
+            clock.now += 40.0
+            yield replace(step(number), seconds=40.0 * number)
+
+    follow(slowly(), 3, 10)
+    _, line, left = capsys.readouterr().out.splitlines()
+    assert line.startswith("epoch 1/3 step 2/8  loss 0.500  err 25.0 %  1.2 img/s")
+    assert left == "about 15 min left"
+
+
+def test_slow_steps_tell_the_time_left_on_a_terminal_too():
+    shown = on_terminal(120, [step(1), step(2), step(3)], seconds=60.0)
+    assert "0:21:00" in shown
 
 
 def test_loading_is_shown_on_terminals_only(capsys, monkeypatch):

@@ -78,6 +78,8 @@ def test_maps_are_drawn_beside_each_other(here, capsys):
         assert drawn.size == (224, 224)
     code, _, err = resnext(capsys, *words)
     assert (code, "expected a new or empty folder for --explain, found maps" in err) == (2, True)
+    code, _, err = resnext(capsys, *words[:-1], "pictures/0.png/maps")
+    assert (code, "cannot make pictures/0.png/maps: Not a directory" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

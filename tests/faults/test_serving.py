@@ -101,6 +101,10 @@ HOSTILE = {
     "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(canary) (w) file\n",
     "one pixel off": encoded(Image.new("RGB", (33, 32)), "PNG"),
     "scans without end": encoded(Image.new("RGB", (32, 32)), "JPEG") + b"\xff\xda" * 500,
+    "scans without end under another name": encoded(
+        Image.new("RGB", (32, 32)), "MPO", save_all=True, append_images=[Image.new("RGB", (32, 32))]
+    )
+    + b"\xff\xda" * 500,
     "deep pixels": encoded(Image.fromarray(np.zeros((32, 32), np.int32)), "TIFF"),
     "zip": b"PK\x03\x04" + bytes(1000),
     "nothing": b"",

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 LINE_SECONDS = 60.0
 """Between two lines inside an epoch where there is no terminal."""
 
+ESTIMATE_SECONDS = 1800.0
+"""Of which the time left is told; a step of a large network on a processor takes a minute."""
+
 _WIDTHS = {
     "epoch": 9,
     "rate": 8,
@@ -102,15 +105,20 @@ class _Screen:
         self._bar.update(self._task, completed=done, texts=texts, refresh=True)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             self._print(texts[0])
+            self._estimate(done)
 
     def _epoch(self, record: "EpochRecord") -> None:
         self._print(_row(self._columns, _cells(record, self._epochs, self._classes)))
         self._bar.update(self._task, completed=record.epoch)
+        self._estimate(record.epoch)
+
+    def _estimate(self, done: float) -> None:
+        """Say once how long it will take, where no bar does."""
         if self._started is None or self._estimated:
             return
         self._estimated = True
-        taken = (time.monotonic() - self._started) / (record.epoch - self._before)
-        if (left := taken * (self._epochs - record.epoch)) > 60:
+        taken = (time.monotonic() - self._started) / (done - self._before)
+        if (left := taken * (self._epochs - done)) > 60:
             self._print(f"about {_duration(left)} left")
 
     def _print(self, text: str, style: str | None = None) -> None:
@@ -171,7 +179,7 @@ def step_texts(record: "Step", counts: "Counts", epochs: int) -> list[str]:
         f" step {record.step}/{record.steps}",
         f"  loss {counts.loss:.3f}",
         f"  err {counts.top1_error:.1f} %",
-        f"  {counts.samples / record.seconds:.0f} img/s",
+        f"  {_rate(counts.samples / record.seconds)} img/s",
         f"  rate {record.learning_rate:.2g}",
         f"  top-5 {counts.top5_error:.1f} %",
         f"  data wait {record.waited / record.seconds:.0%}",
@@ -217,9 +225,14 @@ def _cells(record: "EpochRecord", epochs: int, classes: int) -> dict[str, str]:
         "train err": f"{record.train_error:.2f}",
         "val err": f"{record.validation_error:.2f}",
         "val top-5": top5(record.validation_top5_error, classes),
-        "img/s": f"{record.images_per_second:.0f}",
+        "img/s": _rate(record.images_per_second),
         "s": f"{record.seconds:.1f}",
     }
+
+
+def _rate(images: float) -> str:
+    """Images per second; of a large network on a processor fewer than one."""
+    return f"{images:.0f}" if images >= 10 else f"{images:.1f}"
 
 
 def _duration(seconds: float) -> str:
@@ -269,6 +282,10 @@ def progress_bar(console: Console, *, shown: bool = True) -> Iterator[Progress]:
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     with Progress(
-        *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+        *columns,
+        console=console,
+        transient=True,
+        disable=not (shown and console.is_terminal),
+        speed_estimate_period=ESTIMATE_SECONDS,
     ) as progress:
         yield progress

@@ -1,6 +1,7 @@
 """``resnext export``: a network with weights as something to give away."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -151,7 +152,7 @@ def _artifact(artifact: "Artifact", out: Path, *, replace: bool, as_json: bool) 
         "classes": _classes(saved),
         "licence": saved.record.licence or "not stated; say --licence",
         "weights": f"SHA-256 {saved.record.weights}",
-        "next": f"resnext predict {out} PICTURE",
+        "next": f"resnext predict {shlex.quote(str(out))} PICTURE",
     }
     for name, value in rows.items():
         print(f"{name:<9} {value}")

@@ -121,7 +121,10 @@ def _drawer(artifact: "Artifact", folder: Path) -> "Callable[[str, Content, str]
     from resnext.files import write_bytes
 
     model, taken = artifact.model(), set[str]()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {folder}: {error.strerror or error}") from error
 
     def draw(name: str, content: "Content", label: str) -> None:
         stem = content.stem if isinstance(content, Path) else "stdin"

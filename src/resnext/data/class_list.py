@@ -9,6 +9,7 @@ others follow, sorted by name.
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from resnext.errors import DataError, UsageError
 FORMAT = "resnext class list 1"
 
 IMAGENET_5K = 5000
+
+_SYNSET = re.compile(r"(n\d+)\s.*")
+"""A line of LOC_synset_mapping.txt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,8 @@ def counts_of(source: Source) -> dict[str, int]:
 def read_names(path: Path) -> tuple[str, ...]:
     """Class names from a folder of class folders (or with train/ or val/), or from a text file.
 
-    Of each line the first word counts, so that LOC_synset_mapping.txt will do.
+    A line is a name, blanks included; of one that begins with a synset's number that number, so
+    that LOC_synset_mapping.txt will do.
 
     Raises:
         DataError: nothing there, no names, or one twice.
@@ -103,7 +108,8 @@ def read_names(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
     except OSError as error:
         raise DataError(f"{path}: expected class names, found: {error.strerror}") from error
-    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    said = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [_SYNSET.sub(r"\1", name) for name in said]
     if len(set(names)) != len(names) or not names:
         twice = next((name for name in names if names.count(name) > 1), None)
         found = "none" if twice is None else f"{twice} twice"

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from torch.nn import functional as F
 
 from resnext.data.photos import Photo
@@ -98,10 +99,23 @@ def explain(
         UsageError: no class of that name.
     """
     network = artifact.model() if model is None else model
+    return explained(
+        artifact, network, prepare(artifact, image, name), seen_of(artifact, image), label
+    )
+
+
+def explained(
+    artifact: Artifact,
+    network: ResNeXt,
+    prepared: Tensor,
+    seen: NDArray[np.uint8],
+    label: str | None = None,
+) -> Explanation:
+    """The same of a picture that is prepared: what the network is given, and `seen_of` it."""
     with torch.inference_mode():
-        *_, last = network.features(prepare(artifact, image, name)[None]).values()
+        *_, last = network.features(prepared[None]).values()
         scores = network.fc(last.mean((2, 3)))[0]
-        number = int(scores.argmax()) if label is None else _number(artifact, label)
+        number = int(scores.argmax()) if label is None else _number(artifact, label, scores)
         weight, bias = network.fc.weight[number], network.fc.bias[number]
         positions = torch.einsum("khw,k->hw", last[0], weight) + bias
     return Explanation(
@@ -109,18 +123,19 @@ def explain(
         probability=float(scores.softmax(0)[number]),
         logit=float(scores[number]),
         positions=positions.numpy(),
-        seen=_seen(artifact, image),
+        seen=seen,
     )
 
 
-def _number(artifact: Artifact, label: str) -> int:
-    try:
-        return artifact.classes.index(label)
-    except ValueError:
-        raise UsageError(f"expected a class of {artifact.network}, found {label!r}") from None
+def _number(artifact: Artifact, label: str, scores: Tensor) -> int:
+    """Of several classes with one name (ImageNet has two cranes) the most likely."""
+    same = [number for number, name in enumerate(artifact.classes) if name == label]
+    if not same:
+        raise UsageError(f"expected a class of {artifact.network}, found {label!r}")
+    return max(same, key=lambda number: float(scores[number]))
 
 
-def _seen(artifact: Artifact, image: Image.Image) -> NDArray[np.uint8]:
+def seen_of(artifact: Artifact, image: Image.Image) -> NDArray[np.uint8]:
     """The part of a picture that the profile takes, R x R x 3."""
     view = artifact.profile.view
     if not isinstance(view, Photo):

@@ -150,13 +150,15 @@ def _answers(
 def pictures_of(paths: Iterable[Path]) -> list[Path]:
     """The pictures meant: files as they are given, those of folders and below in order of names.
 
+    What is hidden is none of a folder's pictures, as in data: a Mac leaves ._x.jpg beside x.jpg.
+
     Raises:
         DataError: nothing of that name, or a folder without pictures.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+            inside = sorted(p for p in path.rglob("*") if _is_picture(p, path))
             if not inside:
                 raise DataError(f"expected pictures in {path}, found none")
             found += inside
@@ -165,6 +167,11 @@ def pictures_of(paths: Iterable[Path]) -> list[Path]:
         else:
             raise DataError(f"expected a picture or a folder, found no such thing: {path}")
     return found
+
+
+def _is_picture(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
 
 
 def named(paths: Iterable[Path]) -> list[tuple[str, Path]]:

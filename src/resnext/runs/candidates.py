@@ -1,5 +1,6 @@
 """What can be scored: a run, an artifact, a file of weights, or a name with a file of weights."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,7 +143,8 @@ def load_model(folder: RunFolder, device: torch.device | str = "cpu") -> nn.Modu
     """
     if not folder.weights.exists() and not folder.epochs():
         raise CheckpointError(
-            f"expected weights in {folder.path}, found none: no epoch was finished; train again"
+            f"expected weights in {folder.path}, found none: no epoch was finished yet; go on with "
+            f"resnext train --resume {shlex.quote(str(folder.path))}"
         )
     weights = load_weights(folder.weights)
     model = build(folder.spec(), form="grouped", device="meta")

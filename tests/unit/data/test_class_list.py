@@ -126,6 +126,8 @@ def test_names_from_a_folder_or_a_file(whole: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("# comment\nn5 tench, Tinca tinca\n\nn3\n")
     assert class_list.read_names(names) == ("n5", "n3")
+    names.write_text("golden retriever\n Hund (groß) \ngolden eagle\n")
+    assert class_list.read_names(names) == ("golden retriever", "Hund (groß)", "golden eagle")
     names.write_text("n5\nn3\nn5\n")
     with pytest.raises(DataError, match="one per line, found n5 twice"):
         class_list.read_names(names)

@@ -71,9 +71,10 @@ def test_nothing_given_is_nothing_found(artifact):
 
 
 def test_folders_are_gone_through(tmp_path):
-    for name in ("b.png", "a.JPG", "inner/c.webp", "notes.txt"):
+    for name in ("b.png", "a.JPG", "inner/c.webp", "notes.txt", "._b.png", ".thumbs/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
     assert [path.name for path in pictures_of([tmp_path])] == ["a.JPG", "b.png", "c.webp"]
     assert pictures_of([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]  # as it was asked for
     (tmp_path / "none").mkdir()
@@ -97,6 +98,15 @@ def test_the_mean_of_an_activation_map_is_the_logit(network):
     assert explain(artifact, picture).label == artifact.classes[int(logits.argmax())]
     with pytest.raises(UsageError, match="expected a class of"):
         explain(artifact, picture, "yak")
+
+
+def test_of_two_classes_with_one_name_the_likely_one_is_explained():
+    classes = ("crane", "bee", "cat", "crane")
+    artifact = artifact_of_model(settled(), classes=classes)
+    for seed in range(3):
+        logits = answers(artifact.model(), artifact.profile.evaluate(noise(seed))[None])[0]
+        found = explain(artifact, noise(seed), "crane")
+        assert found.logit == pytest.approx(float(logits[[0, 3]].max()), abs=1e-5)
 
 
 def test_the_map_lies_where_the_class_is_seen():

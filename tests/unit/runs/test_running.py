@@ -91,7 +91,7 @@ def test_weights_of_another_network_are_refused(run):
 
 def test_a_run_without_a_finished_epoch_has_no_weights(tiny, tmp_path):
     folder = tiny.create(tmp_path / "run")
-    with pytest.raises(CheckpointError, match="no epoch was finished; train again"):
+    with pytest.raises(CheckpointError, match="no epoch was finished yet; go on with resnext"):
         list(evaluate_run(folder.path))
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -112,7 +113,8 @@ def _add_predict(app: FastAPI, service: Service) -> None:
                 request, most=settings.upload_mib * MIB, seconds=settings.receive_seconds
             )
             kind = request.headers.get("content-type", "")
-            uploads = await service.aside(lambda: uploads_of(kind, content, files=settings.files))
+            uploads = await service.aside(partial(uploads_of, kind, content, files=settings.files))
+            del content  # the files of a form are copies
             request.state.pictures = len(uploads)
             pictures = await service.predict(uploads, top=top, explain=explain)
         return {**service.about(), "pictures": pictures}

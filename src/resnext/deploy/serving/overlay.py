@@ -6,20 +6,24 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from resnext.deploy.artifact import Artifact
-from resnext.deploy.explain import explain
+from resnext.deploy.explain import explained
 from resnext.model.network import ResNeXt
 
 
-def overlay(artifact: Artifact, image: Image.Image, model: ResNeXt) -> dict[str, Any]:
+def overlay(
+    artifact: Artifact, model: ResNeXt, prepared: Tensor, seen: NDArray[np.uint8]
+) -> dict[str, Any]:
     """The most likely class, its map over positions, and both pictures as data URLs.
 
     `heat` is as opaque as the map is high, so that a page lays it over `seen` as strongly as its
     reader likes.
     """
-    found = explain(artifact, image, model=model)
+    found = explained(artifact, model, prepared, seen)
     shade = np.asarray(mpl.colormaps["inferno"](found.heat))
     shade[..., 3] = found.heat
     return {

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -6,6 +8,13 @@ import pytest
 import resnext
 from resnext.deploy.explore import Setting, record
 from resnext.errors import NotationError, SpecError
+
+
+def test_importing_it_loads_nothing_heavy():
+    heavy = "{'torch', 'numpy', 'PIL', 'matplotlib', 'pydantic'}"
+    code = f"import sys, resnext.deploy.explore; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("entry", resnext.CATALOG, ids=lambda entry: entry.identifier)

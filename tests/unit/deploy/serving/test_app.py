@@ -1,18 +1,23 @@
 """A server in a thread, with engines that are slow, broken or out of memory."""
 
+import gc
 import json
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from PIL import Image
 
+from resnext.deploy import artifact_of_model
 from resnext.deploy.engines import open_engine
 from resnext.deploy.explain import explain
 from resnext.deploy.libraries import Running
 from resnext.deploy.predict import decode_picture, predict
-from servers import in_thread, picture_bytes
+from servers import form_of, in_thread, picture_bytes
+from unit.deploy.networks import settled
 
 
 @pytest.fixture
@@ -96,6 +101,42 @@ def test_health_metrics_and_description(artifact, engine):
             assert page.headers["content-type"].startswith("text/html")
             assert b"default-src &#39;none&#39;" in page.body
             assert page.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize("query", ["", "?explain=true"])
+def test_pictures_that_wait_are_no_longer_in_memory(query):
+    artifact = artifact_of_model(settled(), profile_name="pil-32")
+    known, held = open_engine(artifact, "torch"), []
+
+    def forward(images):
+        gc.collect()
+        pictures = (each for each in gc.get_objects() if issubclass(type(each), Image.Image))
+        held.append(sum(each.width == 700 for each in pictures))
+        return known(images)
+
+    with in_thread(artifact, Running("torch", "fp32", forward)) as server:
+        files = [(f"p{i}.png", picture_bytes(i, side=700)) for i in range(3)]
+        assert server.form(files, query).status == 200
+    assert held == [0]
+
+
+def test_the_files_of_a_form_are_in_memory_once(artifact, engine):
+    held = []
+
+    def forward(images):
+        gc.collect()  # the parser of forms leaves a cycle
+        held.append(tracemalloc.get_traced_memory()[0])
+        return engine(images)
+
+    kind, body = form_of([("a.png", picture_bytes(0) + bytes(2**23))])
+    with in_thread(artifact, Running("torch", "fp32", forward)) as server:
+        server.predict(picture_bytes(0))  # nothing is imported any more
+        tracemalloc.start()
+        try:
+            assert server.predict(body, kind=kind).status == 200
+        finally:
+            tracemalloc.stop()
+    assert held[1] < 1.5 * len(body)
 
 
 def slow(artifact, seconds):
