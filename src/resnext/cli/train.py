@@ -164,6 +164,8 @@ def train(
         kept.append(folder)
         if world.first:
             _print_plan(plan, folder, world)
+            if network is None and weights is None and resume is None:
+                _hint(plan)
         if not world.from_first(folder.finished):
             _train(plan, folder, world, save_seconds, tensorboard=tensorboard)
         if world.first:
@@ -270,6 +272,20 @@ def _print_plan(plan: "Plan", folder: "RunFolder", world: "World") -> None:
         print(f"{word:<8} {text}")
     print(f"steps    {_steps(plan, world)}")
     print(f"run      {folder.path}, seed {plan.seed} on {plan.device}", flush=True)
+
+
+def _hint(plan: "Plan") -> None:
+    """What to begin with where there is no GPU for the network that photos get."""
+    from resnext import complexity, spec
+
+    small = complexity(spec("ResNet-18"), 96).multiply_adds
+    times = complexity(plan.spec, plan.profile.resolution).multiply_adds / small
+    if plan.device.type == "cpu" and times > 2:
+        print(
+            "hint     this network wants a GPU; --network ResNet-18 --resolution 96 takes "
+            f"{times:.0f} times fewer multiply-adds",
+            flush=True,
+        )
 
 
 def _describe(recipe: "Recipe") -> str:
