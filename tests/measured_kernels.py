@@ -6,7 +6,9 @@ from resnext.benchmark.kernels import Setting, benchmark_kernels
 from resnext.benchmark.roofline import Ceiling, Conv3x3
 
 CEILING = Ceiling(bandwidth=1e9, rate=1e12, basis="made up")
-CONV = Conv3x3(count=2, group_width=8, channels=64, height=5, width=5, stride=1, images=2)
+CONV = Conv3x3(
+    count=2, group_width=8, channels=64, height=5, width=5, stride=1, images=2, itemsize=4
+)
 
 
 def rows(*, tune=False):

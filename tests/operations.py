@@ -11,6 +11,49 @@ def _given():
     return x, drawn((32, 4, 3, 3), scale=0.2, seed=1).requires_grad_()
 
 
+def of_no_images():
+    """Size of the result, and the largest gradient of the weights."""
+    _, weight = _given()
+    y = grouped_conv2d(torch.empty(0, 32, 5, 5).requires_grad_(), weight)
+    y.sum().backward()
+    return tuple(y.shape), float(weight.grad.abs().max())
+
+
+def not_numbers(where):
+    """How many values of the fused operation should be no numbers, and how many of them are some.
+
+    One operand's value is none: of the map, or of the weights, which only the second norm sees.
+    """
+    from resnext.kernels.batch_norm import between_norms
+
+    given = [tensor.detach() for tensor in _normed()]
+    given[where][1, 1, 1, 1] = torch.nan
+    found = between_norms(*given, 1, 1e-5, 1e-5, 2)[0]
+    lost = reference.between_norms(*given).isnan()
+    return int(lost.sum()), int((lost & ~found.isnan()).sum())
+
+
+def variance_of_constants():
+    """The least variance of a second norm that sees constants, and how many results are none."""
+    from resnext.kernels.batch_norm import between_norms
+
+    ones, zeros = torch.ones(32), torch.zeros(32)
+    weight = drawn((32, 4, 3, 3), seed=1)
+    given = (drawn((7, 32, 1, 1)), zeros, 30 * ones, weight, ones, zeros)
+    z, _, _, _, _, variance = between_norms(*given, 1, 1e-5, 1e-5, 7)
+    return float(variance.min()), int(z.isnan().sum())
+
+
+def of_a_network_in_half_precision():
+    """Types of what a fused network gives, and of the statistics that it keeps."""
+    import resnext
+
+    network = resnext.build("ResNeXt-11 (8x4d, CIFAR)", seed=0, backend="fused").half()
+    result = network(drawn((4, 3, 8, 8), torch.float16))
+    kept = {buffer.dtype for buffer in network.buffers() if buffer.is_floating_point()}
+    return result.dtype, kept
+
+
 def under_autocast():
     """Types: of the result, of both gradients."""
     x, weight = _given()

@@ -1,5 +1,6 @@
 """README and docs: their Python runs, their commands print what they say."""
 
+import itertools
 import json
 import pkgutil
 import re
@@ -152,6 +153,27 @@ def recipe_row(recipe: Recipe) -> str:
         *others, last = (f"{milestone:g}" for milestone in recipe.milestones)
         rate += f", a tenth at {', '.join(others)} and {last}"
     return f"| {recipe.epochs} | {recipe.batch_size} | {rate} | {recipe.weight_decay:g} |"
+
+
+def launched() -> list[tuple[str, list[str]]]:
+    """(page, words) of every line in the docs that starts a training in several processes."""
+    found = []
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ").replace('"$SLURM_NNODES"', "4")
+        lines = re.findall(r"resnext launch (?:--[^`\n|#]* )?train (?:--[^`\n|#]*)", text)
+        found += [(page.name, shlex.split(line)) for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), launched())
+def test_no_more_processes_are_launched_than_a_batch_has_parts(page: str, words: list[str]):
+    """On machines of eight GPUs, where no number of processes is given."""
+    given = dict(itertools.pairwise(words))
+    recipe = RECIPES[given["--recipe"] if "--data" in given else "digits"]()
+    batch = int(given.get("--batch-size", recipe.batch_size))
+    processes = int(given.get("--nodes", 1)) * int(given.get("--processes", 8))
+    assert recipe.bn_batch is not None
+    assert processes <= batch // recipe.bn_batch
 
 
 def test_the_table_of_recipes_is_the_code_s():

@@ -94,6 +94,7 @@ def test_killed_at_a_step_it_ends_soon_and_continues_to_the_bit(
     other = ends[1 - rank]
     assert (other.status, other.err.count("\n")) == (5, 1)
     assert "lost " in other.err
+    assert "gloo/transport" not in other.err
     ends = injector.run_all(tmp_path, EACH, 2)
     assert [(end.status, end.err) for end in ends] == [(0, ""), (0, "")]
     assert differing(contents(tmp_path / "run"), together) == []

@@ -99,9 +99,10 @@ def benchmark_kernels(
     """Every method on every convolution in every direction, one direction at a time."""
     cudnn_before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
+    itemsize = DTYPES[setting.precision].itemsize
     try:
         for conv, direction in product(convs, DIRECTIONS):
-            yield from _contest(conv, direction, ceiling, setting)
+            yield from _contest(replace(conv, itemsize=itemsize), direction, ceiling, setting)
     finally:
         torch.backends.cudnn.benchmark = cudnn_before
 
@@ -124,7 +125,7 @@ def _contest(
     bound = reference.BOUNDS[DTYPES[setting.precision]]
     right = {key: call for key, call in calls.items() if errors[key] <= bound}
     times = _times(right, setting)
-    floor = 1e6 * conv.floor(ceiling, given.x.element_size())
+    floor = 1e6 * conv.floor(ceiling)
     for key, call in calls.items():
         taken = times.get(key)
         median = statistics.median(taken) if taken else None

@@ -43,7 +43,7 @@ ASSUMED = Ceiling(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conv3x3:
-    """A grouped 3x3 of a network on a batch, and how often it has it."""
+    """A grouped 3x3 of a network on a batch of values of so many bytes; how often it has it."""
 
     count: int
     group_width: int
@@ -52,6 +52,7 @@ class Conv3x3:
     width: int
     stride: int
     images: int
+    itemsize: int = 2
 
     def shape(self, direction: str) -> Shape:
         """What a kernel is chosen by."""
@@ -64,6 +65,7 @@ class Conv3x3:
             width=self.width,
             images=self.images,
             stride=self.stride,
+            itemsize=self.itemsize,
         )
 
     @property
@@ -71,10 +73,11 @@ class Conv3x3:
         """Height and width of the result."""
         return -(-self.height // self.stride), -(-self.width // self.stride)
 
-    def bytes(self, element: int = 2) -> int:
+    @property
+    def bytes(self) -> int:
         """Of both maps, which each of the three directions has to read or write once."""
         pixels = self.height * self.width + self.out[0] * self.out[1]
-        return self.images * self.channels * pixels * element
+        return self.images * self.channels * pixels * self.itemsize
 
     @property
     def multiply_adds(self) -> int:
@@ -82,9 +85,9 @@ class Conv3x3:
         out = self.out[0] * self.out[1]
         return self.images * self.channels * out * 9 * self.group_width
 
-    def floor(self, ceiling: Ceiling, element: int = 2) -> float:
+    def floor(self, ceiling: Ceiling) -> float:
         """Seconds of each direction, at least."""
-        return ceiling.seconds(self.bytes(element), self.multiply_adds)
+        return ceiling.seconds(self.bytes, self.multiply_adds)
 
     def __str__(self) -> str:
         stride = f", stride {self.stride}" if self.stride > 1 else ""

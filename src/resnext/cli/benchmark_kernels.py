@@ -104,7 +104,7 @@ def _print_floors(convs: "list[Conv3x3]", ceiling: "Ceiling", *, as_json: bool) 
                     {
                         "conv": str(conv),
                         "count": conv.count,
-                        "bytes": conv.bytes(),
+                        "bytes": conv.bytes,
                         "multiply_adds": conv.multiply_adds,
                         "floor_microseconds": 1e6 * conv.floor(ceiling),
                     }
@@ -117,7 +117,7 @@ def _print_floors(convs: "list[Conv3x3]", ceiling: "Ceiling", *, as_json: bool) 
     print(f"floors {ceiling.basis}; the same in each direction")
     print(f"\n{'grouped 3x3':<40} {'count':>5} {'MB':>7} {'G mult-adds':>12} {'floor us':>9}")
     for conv in convs:
-        numbers = (conv.bytes() / 1e6, conv.multiply_adds / 1e9, 1e6 * conv.floor(ceiling))
+        numbers = (conv.bytes / 1e6, conv.multiply_adds / 1e9, 1e6 * conv.floor(ceiling))
         megabytes, adds, floor = (f"{number:.1f}" for number in numbers)
         print(f"  {conv!s:<38} {conv.count:>5} {megabytes:>7} {adds:>12} {floor:>9}")
 

@@ -6,6 +6,8 @@ import signal
 import sys
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _STATUS = "RESNEXT_STATUS"
 """Names the folder in which processes leave their exit codes."""
+
+_LOG_LEVEL = "TORCH_CPP_LOG_LEVEL"
 
 _FINAL = (
     *(kind.exit_code for kind in (UsageError, DataError, CheckpointError, PreemptedError)),
@@ -64,13 +68,12 @@ def launch(
     if nodes != "1" and rendezvous is None:
         raise UsageError("expected --rendezvous host:port for several machines, found none")
     least, most = _range(nodes)
+    with _silent():
+        from torch.distributed.launcher.api import LaunchConfig
     count = processes or _gpus()
     with tempfile.TemporaryDirectory(prefix="resnext-launch-") as folder:
         status = Path(folder)
         os.environ.update(_environment(count, status))
-        # after that, since torch reads the environment when it is loaded
-        from torch.distributed.launcher.api import LaunchConfig
-
         config = LaunchConfig(
             min_nodes=least,
             max_nodes=most,
@@ -85,6 +88,21 @@ def launch(
         )
         code = _run(config, words, status)
     raise typer.Exit(code)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Load torch so that its C++ says nothing in this process, which says in a line what is wrong.
+
+    It reads that when it is loaded; the processes to start are told by `_environment`.
+    """
+    before = os.environ.get(_LOG_LEVEL)
+    os.environ[_LOG_LEVEL] = before or "FATAL"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_LOG_LEVEL]
 
 
 def _range(nodes: str) -> tuple[int, int]:
@@ -111,7 +129,7 @@ def _environment(count: int, status: Path) -> dict[str, str]:
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // count)),
         # Otherwise the loss of a process is twenty lines of C++ before the one that says which.
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
+        _LOG_LEVEL: "ERROR",
     }
     return {name: os.environ.get(name, value) for name, value in usual.items()} | {
         _STATUS: str(status)

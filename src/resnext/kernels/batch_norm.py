@@ -139,6 +139,7 @@ def _launch(direction: Direction, x: Tensor, weight: Tensor, stride: int) -> Any
         width=width,
         images=images,
         stride=stride,
+        itemsize=x.element_size(),
     )
     return estimated_fused(shape)
 

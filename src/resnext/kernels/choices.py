@@ -7,7 +7,8 @@ shared memory and bytes in flight on a Hopper GPU, and from nothing measured.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,10 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """All that a choice depends on: one grouped convolution of square maps, in one direction."""
+    """All that a choice depends on: one grouped convolution of square maps, in one direction.
+
+    `itemsize` is that of a value of the map, in bytes.
+    """
 
     direction: Direction
     group_width: int
@@ -59,13 +63,14 @@ class Shape:
     width: int
     images: int
     stride: int
+    itemsize: int = 2
 
     @property
     def key(self) -> str:
         """In the table: the batch is left out, what is fastest for 128 images is for 256."""
         return (
             f"{self.direction} g{self.group_width} c{self.channels} "
-            f"{self.height}x{self.width} s{self.stride}"
+            f"{self.height}x{self.width} s{self.stride} {8 * self.itemsize} bit"
         )
 
 
@@ -136,18 +141,42 @@ def estimated_fused(shape: Shape) -> Launch:
 
 def read_table(path: Path = TABLE) -> Mapping[str, Any]:
     """Device -> its basis and rows."""
-    devices: Mapping[str, Any] = json.loads(path.read_text())["devices"]
+    with _naming(path):
+        devices: Mapping[str, Any] = dict(json.loads(path.read_text())["devices"])
     return devices
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """An error that says which file is wrong."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found = f"{type(error).__name__} {error}"
+        raise ValueError(
+            f"expected a table of choices in {path}, found {found}; measure it anew"
+        ) from error
 
 
 @cache
 def measured(device: str) -> Mapping[str, Choice]:
     """Key -> choice, for a device of this name; empty where nobody measured one."""
     found = read_table().get(device, {"rows": []})
-    return {
-        row["shape"]: Choice(path=row["path"], launch=Launch(**row["launch"]))
-        for row in found["rows"]
-    }
+    with _naming(TABLE):
+        return {row["shape"]: _choice(row) for row in found["rows"]}
+
+
+def _choice(row: Mapping[str, Any]) -> Choice:
+    """A row of the table; a launch that would leave a part of the result unwritten is refused."""
+    launch = Launch(**row["launch"])
+    group_width, channels = (int(word[1:]) for word in row["shape"].split()[1:3])
+    pixels = launch.images * launch.columns
+    whole = channels % (launch.blocks * block_width(group_width)) == 0
+    if row["path"] not in PATHS or min(asdict(launch).values()) < 1 or not whole:
+        raise ValueError(f"{row['path']!r} by {launch} for {row['shape']}")
+    if pixels & (pixels - 1) or launch.blocks & (launch.blocks - 1):
+        raise ValueError(f"{launch}, whose tiles are no powers of two")
+    return Choice(path=row["path"], launch=launch)
 
 
 def backend_for(asked: Backend | None, device: torch.device) -> Backend:

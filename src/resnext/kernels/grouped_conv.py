@@ -32,6 +32,8 @@ _TRITON = find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
 """As triton decides it when it is imported, which takes a while and is not needed for most runs."""
 _SAID: set[str] = set()
+_MOST_PROGRAMS = 2**16
+"""One more than CUDA takes in a grid's second and third direction."""
 
 
 class KernelFallbackWarning(UserWarning):
@@ -75,10 +77,21 @@ def unsupported(x: Tensor, weight: Tensor, stride: int) -> str | None:
         return f"maps of {dtype}"
     if not _TRITON:
         return "a machine without triton"
-    if not runs_on(x.device.type):
-        return f"maps on {x.device.type}"
-    if x.numel() >= 2**31:
-        return f"a map of {x.numel()} values"
+    return _unsupported_size(x) or (None if runs_on(x.device.type) else f"maps on {x.device.type}")
+
+
+def _unsupported_size(x: Tensor) -> str | None:
+    """A map that no grid of programs, or no offset of 32 bits, reaches all of."""
+    values = x.numel()
+    if values == 0:
+        return "an empty map"
+    if values >= 2**31:
+        return f"a map of {values} values"
+    if len(x) >= _MOST_PROGRAMS:
+        return f"a map of {len(x)} images"
+    pixels = values // x.shape[1]
+    if pixels // 256 >= _MOST_PROGRAMS:  # normalisation has a program for each 512, and for a rest
+        return f"a map of {pixels} pixels"
     return None
 
 
@@ -155,6 +168,7 @@ def _choice(
         height=size[1],
         width=size[2],
         stride=stride,
+        itemsize=x.element_size(),
     )
     name = torch.cuda.get_device_name(x.device) if x.is_cuda else x.device.type
     found = choose(shape, name)

@@ -111,5 +111,6 @@ def _track(norm: nn.BatchNorm2d, means: Tensor, variances: Tensor, pixels: int) 
     assert norm.num_batches_tracked is not None
     momentum = norm.momentum or 0.0
     norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(means.mean(0), momentum)
-    norm.running_var.lerp_(variances.mean(0) * (pixels / (pixels - 1)), momentum)
+    variance = variances.mean(0) * (pixels / (pixels - 1))
+    norm.running_mean.lerp_(means.mean(0).to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(variance.to(norm.running_var.dtype), momentum)

@@ -6,6 +6,7 @@ others with it within a minute, and they say why; nobody waits for ever.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -246,7 +247,12 @@ def _translated(beat: Heartbeat) -> Iterator[None]:
         cause = beat.cause(wait=5.0)
         if cause is None and not _of_the_network(error):
             raise
-        raise cause or ResourceError(f"lost another process: {first_line(error)}") from error
+        raise cause or ResourceError(f"lost another process: {_reason(error)}") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """What the network layer found, without the place in its code and its advice."""
+    return re.sub(r"^\[\S+:\d+\] ", "", first_line(error)).partition(". ")[0]
 
 
 def _of_the_network(error: RuntimeError) -> bool:

@@ -254,7 +254,7 @@ class Trainer:
         self._scaler.scale(nothing.float().sum() * 0.0).backward()
 
     def _micro_batches(self, images: int) -> list[int]:
-        at_once = self._speed.micro_batch or images
+        at_once = self._speed.micro_batch or max(1, images)
         return grouped(part_sizes(images, self.recipe.bn_batch or at_once), at_once)
 
     def _commit(self, rate: float, tally: Tally) -> None:

@@ -60,8 +60,9 @@ def test_several_networks_have_each_convolution_once():
 
 def test_a_floor_is_the_longer_of_bytes_and_sums():
     conv = grouped_convs([X50], 256, 224)[0]
-    assert conv.bytes() == 2 * 2 * 256 * 128 * 56 * 56
-    assert conv.floor(ASSUMED) == pytest.approx(conv.bytes() / 4.3e12)
+    assert conv.bytes == 2 * 2 * 256 * 128 * 56 * 56
+    assert replace(conv, itemsize=4).bytes == 2 * conv.bytes
+    assert conv.floor(ASSUMED) == pytest.approx(conv.bytes / 4.3e12)
     slow = Ceiling(bandwidth=4.3e12, rate=1e12, basis="")
     assert conv.floor(slow) == pytest.approx(conv.multiply_adds / 1e12)
 
@@ -79,12 +80,12 @@ def test_every_method_in_every_direction(rows):
             assert not row.wrong
             assert row.error < 1e-6
             assert row.ratio == pytest.approx(row.median / row.floor)
-            assert row.floor == pytest.approx(1e6 * CONV.bytes(4) / 1e9)
+            assert row.floor == pytest.approx(1e6 * row.conv.bytes / 1e9)
 
 
 def test_a_record_is_a_line_of_json(rows):
     record = rows[-1].record()
-    assert record["shape"] == "weight-gradient g8 c64 5x5 s1"
+    assert record["shape"] == "weight-gradient g8 c64 5x5 s1 32 bit"
     assert record["launch"]["blocks"] == 4
     assert (record["count"], record["images"], record["direction"]) == (2, 2, "weight-gradient")
 

@@ -66,6 +66,24 @@ def test_parts_are_equal_and_no_tile_reaches_into_the_next(monkeypatch, images, 
     assert fusible(x, weight, 1, part) is takes
 
 
+@pytest.mark.parametrize("where", [0, 3], ids=["map", "weights"])
+def test_what_is_no_number_does_not_become_one(interpret, where):
+    """Hardware's maximum of a number and of none is the number."""
+    lost, found = interpret(operations.not_numbers, where)
+    assert lost > 0
+    assert found == 0
+
+
+def test_a_constant_has_no_variance_below_zero(interpret):
+    """In one pass over seven equal values of 143 it was -6e-4, whose root is no number."""
+    assert interpret(operations.variance_of_constants) == (0.0, 0)
+
+
+def test_a_whole_network_in_half_precision_keeps_its_types(interpret):
+    kind = torch.float16
+    assert interpret(operations.of_a_network_in_half_precision) == (kind, {kind})
+
+
 def test_it_takes_what_kernels_take():
     assert not fusible(torch.empty(8, 32, 4, 4), torch.empty(32, 4, 3, 3), 1, 8)  # on a processor
 

@@ -44,6 +44,32 @@ def test_a_measured_shape_is_computed_as_it_was_fastest(table):
     assert choose(shape(images=128), "GPU X") == table
     assert choose(shape(), "GPU Y").path == "framework"
     assert choose(shape(stride=2), "GPU X").path == "framework"
+    assert choose(shape(itemsize=4), "GPU X").path == "framework"  # nobody measured float32
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "<<<<<<< HEAD",
+        '{"devices": {"GPU X": {}}}',
+        '{"devices": {"GPU X": {"rows": [{}]}}}',
+    ],
+)
+def test_a_damaged_table_is_named(table, content):
+    choices.TABLE.write_text(content)
+    with pytest.raises(ValueError, match=r"expected a table of choices in .*table\.json, found"):
+        measured("GPU X")
+
+
+@pytest.mark.parametrize("wrong", [{"blocks": 3}, {"images": 3}, {"rows": 0}, {"slices": 0}])
+def test_a_launch_that_leaves_something_out_is_refused(table, wrong):
+    content = json.loads(choices.TABLE.read_text())
+    content["devices"]["GPU X"]["rows"][0]["launch"] |= wrong
+    choices.TABLE.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected a table of choices"):
+        choose(shape(), "GPU X")
 
 
 def test_a_device_written_anew_leaves_the_others(table):

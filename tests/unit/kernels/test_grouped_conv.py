@@ -47,12 +47,21 @@ def test_what_no_kernel_takes_is_computed_by_the_framework_which_is_said_once(sa
         ((1, 64, 4, 4), (128, 4, 3, 3), 1, "a 3x3 convolution from 64 to 128 channels, stride 1"),
         ((1, 64, 4, 4), (64, 4, 3, 3), 3, "a 3x3 convolution from 64 to 64 channels, stride 3"),
         ((1, 64, 4, 4), (64, 4, 3, 3), 1, "maps on meta"),
-        ((2**15, 64, 32, 32), (64, 4, 3, 3), 1, "maps on meta"),
+        ((0, 64, 4, 4), (64, 4, 3, 3), 1, "an empty map"),
+        ((2, 64, 0, 4), (64, 4, 3, 3), 1, "an empty map"),
+        ((2**15, 64, 32, 32), (64, 4, 3, 3), 1, "a map of 2147483648 values"),
+        ((2**16, 32, 4, 4), (32, 4, 3, 3), 1, "a map of 65536 images"),
+        ((2**14, 32, 32, 32), (32, 4, 3, 3), 1, "a map of 16777216 pixels"),
     ],
 )
 def test_it_is_said_what_no_kernel_takes(x, weight, stride, why):
     with torch.device("meta"):
         assert unsupported(torch.empty(x), torch.empty(weight), stride) == why
+
+
+def test_an_empty_batch_gives_an_empty_map_and_no_gradient(interpret):
+    shape, slope = interpret(operations.of_no_images)
+    assert (shape, slope) == ((0, 32, 5, 5), 0.0)
 
 
 def test_maps_of_double_precision_are_the_framework_s(said_nothing_yet):

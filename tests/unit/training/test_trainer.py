@@ -74,6 +74,15 @@ def test_without_skipping_no_weight_moves_from_there_on():
     assert trainer.bad_steps() == (1, 2)
 
 
+def test_a_share_without_images_takes_part(monkeypatch):
+    """The last batch of an epoch may have fewer images than there are processes."""
+    given = batches(1, size=0)
+    monkeypatch.setattr(type(given), "totals", [8])
+    trainer = Trainer(network(), CIFAR.model_copy(update={"bn_batch": None}))
+    assert len(list(trainer.train_epoch(given))) == 1
+    assert trainer.position.updates == 1
+
+
 @pytest.mark.parametrize("given", ["training", "loaded"])
 def test_a_state_goes_on_to_the_bit(given):
     whole = Trainer(network(), CIFAR, seed=3)

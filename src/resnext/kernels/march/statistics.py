@@ -7,6 +7,8 @@ reach from one part of the batch into the next: a part is what is normalised tog
 import triton
 import triton.language as tl
 
+from resnext.kernels.march.tiles import relu
+
 
 @triton.jit
 def _channels(C, CB: tl.constexpr):
@@ -82,7 +84,7 @@ def finish_statistics(
         off = tl.load(at + tiles * C, mask=ok, other=0.0) - mean[None, :]
         inner = tl.load(at + 2 * tiles * C, mask=ok, other=0.0)
         squares += tl.sum(inner + n * off * off, 0)
-    var = squares / tl.maximum(count, 1.0)
+    var = relu(squares / tl.maximum(count, 1.0))  # rounding takes that of a constant below zero
     a = tl.load(GAMMA + c, mask=cok, other=0.0).to(tl.float32) / tl.sqrt(var + eps)
     b = tl.load(BETA + c, mask=cok, other=0.0).to(tl.float32) - mean * a
     at = part * C + c
@@ -111,7 +113,7 @@ def apply(
         offset = row[:, None] * C + c[None, :]
         x = tl.load(X + offset, mask=ok, other=0.0).to(tl.float32)
         if MODE == 1:
-            out = tl.maximum(x * c0 + c1, 0.0)
+            out = relu(x * c0 + c1)
         else:
             q = tl.load(Q + offset, mask=ok, other=0.0).to(tl.float32)
             out = x * c0 + q * c1 + c2

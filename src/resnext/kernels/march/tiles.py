@@ -40,6 +40,12 @@ def coefficients(P, ch, part, parts, C, MODE: tl.constexpr):
 
 
 @triton.jit
+def relu(x):
+    """What is no number stays none, as in the framework: hardware's usual maximum drops it."""
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def operand(P, Q, ch, row, col, ok, W, C, c0, c1, c2, MODE: tl.constexpr, UP: tl.constexpr):
     """Pixels ready for a product.
 
@@ -50,7 +56,7 @@ def operand(P, Q, ch, row, col, ok, W, C, c0, c1, c2, MODE: tl.constexpr, UP: tl
     """
     x, inside = pixels(P, ch, row, col, ok, W, C)
     if MODE == 1:
-        normal = tl.maximum(x.to(tl.float32) * c0 + c1, 0.0)
+        normal = relu(x.to(tl.float32) * c0 + c1)
         x = tl.where(inside[None, :, None], normal, 0.0).to(P.dtype.element_ty)
     if MODE == 2:
         y, _ = pixels(Q, ch, row, col, ok, W, C)
