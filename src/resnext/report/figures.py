@@ -50,6 +50,11 @@ def _draw(axes: Any, chart: Chart) -> None:
     axes.set(xlabel=_text(chart.x), ylabel=_text(chart.y))
     axes.set_xscale("log" if chart.log_x else "linear")
     axes.set_yscale("log" if chart.log_y else "linear")
+    for axis, logarithmic in ((axes.xaxis, chart.log_x), (axes.yaxis, chart.log_y)):
+        low, high = axis.get_view_interval()
+        if logarithmic and high < 100 * low:
+            axis.set_major_formatter(_plain)
+            axis.set_minor_formatter(_plain)
     axes.patch.set_alpha(0)
     axes.figure.patch.set_alpha(0)
     axes.grid(color=_INK, alpha=0.15)
@@ -60,6 +65,13 @@ def _draw(axes: Any, chart: Chart) -> None:
         label.set_color(_INK)
     if chart.lines:
         axes.legend(frameon=False, labelcolor=_INK)
+
+
+def _plain(value: float, place: int | None) -> str:
+    """A number beside a short logarithmic axis: 0.2, not 2 x 10^-1; those between are left out."""
+    del place
+    leading = f"{value:e}"[0]
+    return f"{value:g}" if leading in "1235" else ""
 
 
 def _line(axes: Any, line: Line, colour: str) -> None:

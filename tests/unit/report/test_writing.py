@@ -47,6 +47,8 @@ CHART = Chart(
     lines=(Line(label="_a $x$ </script>", x=(1, 2, 3), y=(9.0, None, 7.0), error=(1, None, 1)),),
 )
 
+TEXT = "{http://www.w3.org/2000/svg}text"
+
 
 def page(text: str = "t", *parts: Table | Chart) -> Report:
     return Report(name="r", title=text, summary=(text,), parts=parts, facts={text: text})
@@ -84,6 +86,13 @@ def test_a_chart_is_the_same_bytes_again_and_well_formed():
     assert drawn == svg(CHART)
     assert "</script>" in "".join(ElementTree.fromstring(drawn).itertext())
     assert "#010203" not in drawn
+
+
+def test_a_short_logarithmic_axis_has_plain_numbers():
+    line = Line(label="a", x=(0.13, 0.21, 0.7), y=(3.0, 2.0, 1.0))
+    drawn = svg(Chart(name="c", title="t", x="x", y="y", lines=(line,), log_x=True))
+    texts = {"".join(text.itertext()) for text in ElementTree.fromstring(drawn).iter(TEXT)}
+    assert {"0.2", "0.3", "0.5"} <= texts
 
 
 def test_files_and_names(tmp_path):
