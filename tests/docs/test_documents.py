@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,14 @@ def words_of(line: str) -> list[str]:
     return [word for word in words if word not in ("...", "…")]
 
 
+@cache
+def whole() -> Any:
+    return get_command(app)
+
+
 def command_of(words: Sequence[str]) -> tuple[Any, list[str]]:
     """The command that is named, and what is said to it."""
-    command: Any = get_command(app)
+    command = whole()
     rest = list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("--"):
         command = command.commands[rest.pop(0)]
