@@ -49,7 +49,13 @@ def losses(folder):
     return [line["train_loss"] for line in metrics] + [line["loss"] for line in steps]
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("sharded, unevenly", "accumulated, modern")
+"""What two others of them show between them."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES]
+)
 def test_two_have_the_losses_of_one(injector, tmp_path, case):
     words, data = CASES[case]
     one, two = tmp_path / "one", tmp_path / "two"

@@ -77,22 +77,22 @@ def test_the_fault_that_never_comes_changes_nothing(injector, tmp_path, undistur
     assert differing(contents(tmp_path / "run"), contents(undisturbed[0])) == []
 
 
-def test_killed_at_every_thirty_first_operation(injector, tmp_path, undisturbed):
-    numbers = range(12, len(undisturbed[1]) + 1, 31)
+def test_killed_at_every_sixty_first_operation(injector, tmp_path, undisturbed):
+    numbers = range(12, len(undisturbed[1]) + 1, 61)
     killed(injector, tmp_path, undisturbed, numbers)
 
 
 def test_killed_while_the_folder_is_made(injector, tmp_path, undisturbed):
-    killed(injector, tmp_path, undisturbed, range(1, 12, 2))
+    killed(injector, tmp_path, undisturbed, range(1, 12, 4))
 
 
-def test_disk_full_at_every_forty_first_operation(injector, tmp_path, undisturbed):
-    numbers = range(12, len(undisturbed[1]) + 1, 41)
+def test_disk_full_at_every_eighty_third_operation(injector, tmp_path, undisturbed):
+    numbers = range(12, len(undisturbed[1]) + 1, 83)
     full(injector, tmp_path, undisturbed, numbers, "full")
 
 
 def test_disk_full_while_the_folder_is_made(injector, tmp_path, undisturbed):
-    full(injector, tmp_path, undisturbed, range(2, 12, 2), "full")
+    full(injector, tmp_path, undisturbed, range(2, 12, 4), "full")
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_any_start_and_any_number_of_ranks_give_the_same_images(
         assert found == []
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_workers_change_nothing(workers: int) -> None:
     for start in (0, 9):
         expected = list(epoch_of(Faulty(), start=start))
@@ -187,7 +187,7 @@ def none_left() -> bool:
     return set(multiprocessing.active_children()) <= OTHERS
 
 
-@pytest.mark.parametrize("fault", ["killed", "exit"])
+@pytest.mark.parametrize("fault", ["killed", pytest.param("exit", marks=pytest.mark.slow)])
 def test_a_dead_worker_is_an_error_in_seconds(fault: str) -> None:
     batches = epoch_of(Faulty(fault), workers=2)
     list(epoch_of(Faulty(), workers=1))  # the server that starts workers is warm

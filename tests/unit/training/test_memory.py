@@ -29,8 +29,8 @@ def measured(network: str, batch: int, side: int) -> int:
 @pytest.mark.parametrize(
     ("network", "batch", "side"),
     [
-        ("resnext50_32x4d", 8, 64),
         ("resnext29_8x16d", 16, 32),
+        pytest.param("resnext50_32x4d", 8, 64, marks=pytest.mark.slow),
         *(
             pytest.param("resnext50_32x4d", batch, side, marks=pytest.mark.slow)
             for side in (128, 224)
