@@ -101,7 +101,7 @@ def test_any_start_and_any_number_of_ranks_give_the_same_images(
         assert found == []
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_workers_change_nothing(workers: int) -> None:
     for start in (0, 9):
         expected = list(epoch_of(Faulty(), start=start))
