@@ -114,7 +114,7 @@ def train(
 
     That takes a minute.
 
-    The same line again continues what it began, if it names the run folder with --out.
+    The same line again continues what it began.
     """
     started = time.perf_counter()
     asked = {
@@ -278,9 +278,11 @@ def _hint(plan: "Plan") -> None:
     """What to begin with where there is no GPU for the network that photos get."""
     from resnext import complexity, spec
 
+    if plan.device.type != "cpu" or plan.profile.resolution <= 96:
+        return
     small = complexity(spec("ResNet-18"), 96).multiply_adds
     times = complexity(plan.spec, plan.profile.resolution).multiply_adds / small
-    if plan.device.type == "cpu" and times > 2:
+    if times > 2:
         print(
             "hint     this network wants a GPU; --network ResNet-18 --resolution 96 takes "
             f"{times:.0f} times fewer multiply-adds",
