@@ -9,7 +9,6 @@ others follow, sorted by name.
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from resnext.data import folder
+from resnext.data.ilsvrc import WNID
 from resnext.data.index import printable
 from resnext.data.source import Source
 from resnext.data.subset import Subset
@@ -27,9 +27,6 @@ from resnext.errors import DataError, UsageError
 FORMAT = "resnext class list 1"
 
 IMAGENET_5K = 5000
-
-_SYNSET = re.compile(r"(n\d+)\s.*")
-"""A line of LOC_synset_mapping.txt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +106,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     except OSError as error:
         raise DataError(f"{path}: expected class names, found: {error.strerror}") from error
     said = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    names = [_SYNSET.sub(r"\1", name) for name in said]
+    names = [first if WNID.fullmatch(first := name.split()[0]) else name for name in said]
     if len(set(names)) != len(names) or not names:
         twice = next((name for name in names if names.count(name) > 1), None)
         found = "none" if twice is None else f"{twice} twice"

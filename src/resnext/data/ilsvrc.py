@@ -29,7 +29,7 @@ DEVKITS = ("ILSVRC2012_devkit", "devkit")
 """How the names of folders with such files begin."""
 
 _IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
-_WNID = re.compile(r"n\d{8}")
+WNID = re.compile(r"n\d{8}")
 _ABOVE = 4
 """Kaggle's archive has its table of answers three folders above val/."""
 
@@ -129,7 +129,7 @@ def _solution(path: Path) -> Mapping[int, str]:
                 continue
             name = _IMAGE.fullmatch(row[0] + ".JPEG")
             wnid = row[1].split(" ")[0] if len(row) > 1 else ""
-            if name is None or not _WNID.fullmatch(wnid):
+            if name is None or not WNID.fullmatch(wnid):
                 raise DataError(
                     f"{path} line {number}: expected ILSVRC2012_val_... and a wnid,"
                     f" found {','.join(row)[:60]!r}"
@@ -180,7 +180,7 @@ def _numbers(path: Path) -> Mapping[int, str]:
     found: dict[int, str] = {}
     for number, line in _lines(path):
         words = line.split()
-        if len(words) < 2 or not _WNID.fullmatch(words[0]) or not words[1].isdecimal():
+        if len(words) < 2 or not WNID.fullmatch(words[0]) or not words[1].isdecimal():
             raise DataError(f"{path} line {number}: expected 'wnid number name', found {line!r}")
         found[int(words[1])] = words[0]
     return found
@@ -189,7 +189,7 @@ def _numbers(path: Path) -> Mapping[int, str]:
 def _synset_labels(path: Path) -> Mapping[int, str]:
     found: dict[int, str] = {}
     for number, line in _lines(path):
-        if not _WNID.fullmatch(line):
+        if not WNID.fullmatch(line):
             raise DataError(f"{path} line {number}: expected a wnid, found {line!r}")
         found[number] = line
     return found

@@ -26,8 +26,6 @@ SPLITS = ("train", "val", "validation", "valid", "test")
 IN_FOLDER = ""
 """The label of an image that its folders will tell; no class is named so."""
 
-_WNID = re.compile(r"n\d{8}")
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -133,7 +131,7 @@ def _labelled(
     for image in images:
         if "/" in image.name:
             pairs.append((image, IN_FOLDER))
-        elif _WNID.fullmatch(stem):  # an archive per class
+        elif ilsvrc.WNID.fullmatch(stem):  # an archive per class
             pairs.append((image, stem))
         elif ilsvrc.is_validation_image(image.name):
             pairs.append((image, None))

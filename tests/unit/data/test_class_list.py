@@ -124,10 +124,10 @@ def test_names_from_a_folder_or_a_file(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "1k" / "val").mkdir()
     assert class_list.read_names(tmp_path / "1k") == ("n3", "n5")
     names = tmp_path / "names.txt"
-    names.write_text("# comment\nn5 tench, Tinca tinca\n\nn3\n")
-    assert class_list.read_names(names) == ("n5", "n3")
-    names.write_text("golden retriever\n Hund (groß) \ngolden eagle\n")
-    assert class_list.read_names(names) == ("golden retriever", "Hund (groß)", "golden eagle")
+    names.write_text("# comment\nn01440764 tench, Tinca tinca\n\nn3\n")
+    assert class_list.read_names(names) == ("n01440764", "n3")
+    names.write_text("golden retriever\n Hund (groß) \nn2 in air\n")
+    assert class_list.read_names(names) == ("golden retriever", "Hund (groß)", "n2 in air")
     names.write_text("n5\nn3\nn5\n")
     with pytest.raises(DataError, match="one per line, found n5 twice"):
         class_list.read_names(names)
