@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from resnext.errors import ResourceError
+from resnext.errors import ResourceError, UsageError
 
 PARTIAL = ".tmp"
 """Ends the name of what is being written; it may be deleted when nobody is."""
@@ -39,6 +39,18 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def ensure_folder(path: Path) -> None:
+    """Make a folder that was asked for, and those above it, where there is none.
+
+    Raises:
+        UsageError: it cannot be made there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make {path}: {error.strerror or error}") from error
 
 
 def sync_folder(folder: Path) -> None:

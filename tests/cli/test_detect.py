@@ -62,6 +62,14 @@ def test_a_page_shows_figures_and_pictures(run, data, capsys):
     assert (data.parent / "page" / "precision.csv").read_text().startswith("figure,")
 
 
+def test_a_place_that_cannot_be_drawn_at_is_told(run, data, capsys):
+    picture = next((data / "val2017").iterdir())
+    status, _, err = outcome(capsys, "detect", "predict", run, picture, "--out", picture / "drawn")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "cannot make" in err
+    assert err.endswith("Not a directory\n")
+
+
 def test_predict_draws_and_prints_json(run, data, capsys):
     status, out, _ = outcome(
         capsys, "detect", "predict", run, data / "val2017", "--out", "drawn", "--least-score", 0

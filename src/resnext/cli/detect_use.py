@@ -136,13 +136,13 @@ def predict(
         from resnext.detection.detecting import load_detector
         from resnext.detection.detecting import predict as predictions
         from resnext.detection.drawing import drawn
-        from resnext.files import write_bytes
+        from resnext.files import ensure_folder, write_bytes
         from resnext.runs.planning import resolve_device
 
     with interruptible(lambda: "what was drawn is whole"):
         folder, detector = load_detector(run, resolve_device(device))
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            ensure_folder(out)
         written = []
         for file, image, objects in predictions(
             detector,

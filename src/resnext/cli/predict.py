@@ -118,13 +118,10 @@ def _drawer(artifact: "Artifact", folder: Path) -> "Callable[[str, Content, str]
     """A function that draws the map of a class on a picture into the folder."""
     from resnext.deploy.explain import explain
     from resnext.deploy.predict import decode_picture
-    from resnext.files import write_bytes
+    from resnext.files import ensure_folder, write_bytes
 
     model, taken = artifact.model(), set[str]()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make {folder}: {error.strerror or error}") from error
+    ensure_folder(folder)
 
     def draw(name: str, content: "Content", label: str) -> None:
         stem = content.stem if isinstance(content, Path) else "stdin"
