@@ -30,6 +30,7 @@ def killed(injector, tmp_path, undisturbed, numbers):
         folder.mkdir()
         ended = injector.run(folder, EACH, kind="kill", at=number)
         if not begun(ended):
+            assert number > len(undisturbed[1])
             return number
         said = f"killed at operation {number}, {undisturbed[1][number - 1]}"
         assert ended.status == -9, said
@@ -77,7 +78,7 @@ def test_the_fault_that_never_comes_changes_nothing(injector, tmp_path, undistur
     assert differing(contents(tmp_path / "run"), contents(undisturbed[0])) == []
 
 
-def test_killed_at_every_sixty_first_operation(injector, tmp_path, undisturbed):
+def test_killed_at_operations_apart(injector, tmp_path, undisturbed):
     numbers = range(12, len(undisturbed[1]) + 1, 61)
     killed(injector, tmp_path, undisturbed, numbers)
 
@@ -86,7 +87,7 @@ def test_killed_while_the_folder_is_made(injector, tmp_path, undisturbed):
     killed(injector, tmp_path, undisturbed, range(1, 12, 4))
 
 
-def test_disk_full_at_every_eighty_third_operation(injector, tmp_path, undisturbed):
+def test_disk_full_at_operations_apart(injector, tmp_path, undisturbed):
     numbers = range(12, len(undisturbed[1]) + 1, 83)
     full(injector, tmp_path, undisturbed, numbers, "full")
 
