@@ -197,8 +197,8 @@ def _named(given: str, weights: Path | None, device: torch.device | str) -> Cand
         spec = None if library else resnext.spec(given)
     except ResNextError as error:
         raise UsageError(
-            "expected a run folder, an artifact, a file of weights, torchvision:NAME, timm:NAME or "
-            f"a network, found {given!r}: no such file, and {error}"
+            f"no run folder, artifact or file of weights is at {given!r}, and it names no network "
+            f"(ours, torchvision:NAME or timm:NAME): {error}"
         ) from error
     if weights is None:
         raise UsageError(

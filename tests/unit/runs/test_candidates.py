@@ -107,7 +107,7 @@ def refusals(tmp_path):
         "bare peer": (("timm:resnet50", None), UsageError, "expected weights for timm:resnet50"),
         "typing": (("timm:resnet5O", file), UsageError, "expected a network of timm, found"),
         "unknown": (("torchvision:resnet51", file), UsageError, "did you mean torchvision:resnet"),
-        "no such": (("nowhere", None), UsageError, "expected a run folder, an artifact, a file of"),
+        "no such": (("nowhere", None), UsageError, "no run folder, artifact or file of"),
         "missing": (("resnet18", tmp_path / "m.pth"), CheckpointError, "No such file"),
         "peer": (("torchvision:resnet18", file), CheckpointError, "they look like ResNeXt-29"),
     }  # fmt: skip
