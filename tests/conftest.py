@@ -1,4 +1,4 @@
-"""Tests run side by side on few cores: one thread each. Their cache folder is their own."""
+"""Tests run side by side on few cores: one thread each. Their cache folders are their own."""
 
 import atexit
 import multiprocessing
@@ -11,8 +11,15 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # for their child processes too
 
-os.environ["RESNEXT_CACHE"] = tempfile.mkdtemp(prefix="resnext-tests-")
-atexit.register(shutil.rmtree, os.environ["RESNEXT_CACHE"], ignore_errors=True)
+
+def _folder_of_its_own(variable: str) -> None:
+    os.environ[variable] = tempfile.mkdtemp(prefix="resnext-tests-")
+    atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
+
+
+_folder_of_its_own("RESNEXT_CACHE")
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # each child process would compile torch anew
+    _folder_of_its_own("PYTHONPYCACHEPREFIX")
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,10 @@ LAUNCH = (sys.executable, "-m", "resnext", "launch", "--processes", "2")
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
-    """Of the launched: torch compiled once, since some machines have no room for its bytecode."""
-    cache = tmp_path_factory.mktemp("bytecode")
-    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return inherited | {
+def environment():
+    """Of the launched."""
+    return os.environ | {
         "PYTHONPATH": os.pathsep.join([str(HERE / "site"), str(HERE.parent)]),
-        "PYTHONPYCACHEPREFIX": str(cache),
         "OMP_NUM_THREADS": "1",
         "RESNEXT_FAULTS": "{}",
     }

@@ -18,6 +18,7 @@ from resnext.detection.networks import Detector, Joint, TwoStep
 from resnext.detection.schedule import Schedule
 from resnext.errors import NotFiniteError, UsageError
 from resnext.training.distributed import ALONE, World
+from resnext.training.optimizer import PromptSGD
 from resnext.training.speed import Precision, autocast
 from resnext.training.state import require_same
 
@@ -165,13 +166,13 @@ def part_of(detector: Detector, schedule: Schedule) -> nn.Module:
     return detector.proposing if schedule.phase == "rpn" else detector.classifying
 
 
-def _sgd(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -> torch.optim.SGD:
+def _sgd(parameters: Mapping[str, nn.Parameter], schedule: Schedule) -> PromptSGD:
     """Momentum begun at zero; biases in a group of their own."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, p in parameters.items():
         factor = schedule.bias_rate if name.endswith(".bias") else 1.0
         groups.setdefault(factor, []).append(p)
-    optimizer = torch.optim.SGD(
+    optimizer = PromptSGD(
         [{"params": params, "factor": factor} for factor, params in groups.items()],
         lr=schedule.learning_rate,
         momentum=schedule.momentum,

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import torch
 
 import resnext
@@ -64,3 +67,16 @@ def test_momentum_begins_at_zero_which_is_what_torch_makes_of_it():
         return p.weight.detach()
 
     assert stepped(begun=True).equal(stepped(begun=False))
+
+
+def test_an_update_does_not_import_the_compiler():
+    program = (
+        "import sys, torch; from resnext.training.optimizer import PromptSGD\n"
+        "p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2)\n"
+        "PromptSGD([p], lr=1.0, momentum=0.9).step(); print(p.tolist())\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "[0.0, 0.0]\nFalse\n"
