@@ -114,7 +114,7 @@ def test_scores_are_saved_read_again_and_joined(place, capsys):
             "expected a protocol: 'single view', center",
         ),
         (["resnext50_32x4d"], 2, "nothing is downloaded; say --weights FILE"),
-        (["nothing.pth"], 2, "expected a run folder, an artifact, a file of weights,"),
+        (["nothing.pth"], 2, "no run folder, artifact or file of weights is at"),
         (["resnet18", "--weights", "w1.safetensors"], 4, "they look like ResNeXt-11 (2×2d, CIFAR,"),
         (
             ["w1.safetensors", "w2.safetensors", "--save-scores", "s.safetensors"],

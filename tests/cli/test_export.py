@@ -63,7 +63,7 @@ def test_a_file_comes_with_its_report(here, capsys):
     [
         (["a"], 2, "expected the option --out"),
         (["a", "--out", "a"], 2, "found the artifact a; nothing was changed, say --replace"),
-        (["nowhere", "--out", "x"], 2, "expected a run folder, an artifact, a file of weights"),
+        (["nowhere", "--out", "x"], 2, "no run folder, artifact or file of weights is at"),
         (["a", "--out", "x", "--format", "tflite"], 2, "expected a format out of artifact, torch"),
         (["a", "--out", "x", "--precision", "bf16"], 2, "expected a --format out of torch, onnx"),
         (["a", "--out", "x", "--format", "onnx", "--precision", "int8"], 2, "say --calibrate"),

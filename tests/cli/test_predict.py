@@ -86,7 +86,7 @@ def test_maps_are_drawn_beside_each_other(here, capsys):
     ("words", "code", "message"),
     [
         (["a", "nowhere.png"], 3, "expected a picture or a folder, found no such thing"),
-        (["nowhere", "pictures"], 2, "expected a run folder, an artifact, a file of weights"),
+        (["nowhere", "pictures"], 2, "no run folder, artifact or file of weights is at"),
         (["a", "pictures", "--engine", "abacus"], 2, "expected an engine out of auto, torch"),
         (["a", "pictures", "--json", "--csv"], 2, "expected --json or --csv, found both"),
         (["a", "-", "-"], 2, "expected - once, found it twice"),

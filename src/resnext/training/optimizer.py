@@ -14,7 +14,7 @@ from resnext.training.stages import stage_of, stages_of
 class PromptSGD(torch.optim.SGD):
     """torch's SGD, without the decorators that import torch's compiler for whoever compiles a step.
 
-    Nobody does here, and it takes 4 seconds of a processor at the beginning of every training.
+    Nobody does here, and it takes almost as long as importing torch itself (docs/log.md).
     """
 
     add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
