@@ -25,7 +25,8 @@ BARE = ("--only", "resnet50_noshortcut", "--only", "resnext50_32x4d_noshortcut")
 RUNS = ["residual/resnet50_noshortcut-seed0", "residual/resnext50_32x4d_noshortcut-seed0"]
 
 
-def start(folder, *words):
+def start(folder, *words, terminal=False):
+    """The line, or others; with `terminal` in the place of one that a terminal interrupts."""
     return subprocess.Popen(
         [sys.executable, "-m", "resnext", *(words or LINE)],
         cwd=folder,
@@ -33,7 +34,16 @@ def start(folder, *words):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=terminal,
     )
+
+
+def wait_until(reached, process):
+    end = time.monotonic() + 90
+    while not reached():
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
 
 
 def begun(out):
@@ -70,11 +80,7 @@ def test_the_same_line_continues(tmp_path, sent):
     words[words.index("--epochs") + 1] = "4"
     process = start(tmp_path, *words)
     metrics = tmp_path / "made" / "residual" / "resnet50_noshortcut-seed0" / "metrics.jsonl"
-    end = time.monotonic() + 90
-    while not (metrics.exists() and metrics.read_text()):
-        assert time.monotonic() < end
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    wait_until(lambda: metrics.exists() and metrics.read_text(), process)
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     assert process.returncode == (-sent if sent == signal.SIGKILL else 75), err
@@ -85,3 +91,15 @@ def test_the_same_line_continues(tmp_path, sent):
     assert (again.returncode, err) == (0, "")
     assert re.search(r"begun, 1 of 1, continuing behind epoch [123]", out)
     assert metrics.read_text().count("\n") == 4
+
+
+def test_one_interrupt_of_the_terminal_is_one_for_each_process(tmp_path):
+    words = [*LINE, *BARE, "--parallel", "2"]
+    words[words.index("--epochs") + 1] = "1000"
+    process = start(tmp_path, *words, terminal=True)
+    places = [tmp_path / "made" / run / "run.json" for run in RUNS]
+    wait_until(lambda: all(place.exists() for place in places), process)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "")
+    assert out.count("is saved; the same line continues") == 2

@@ -196,24 +196,33 @@ def _in_parallel(count: int) -> None:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     words = [*sys.argv[1:], "--parallel", "1"]
-    children = []
-    for number in range(count):
-        own = {"OMP_NUM_THREADS": str(max(1, (cores or 1) // count))}
-        if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
-            own["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "resnext", *words],
-            env=own | {k: v for k, v in os.environ.items() if k not in own} | {_CHILD: "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        children.append(child)
-    codes = list(_followed(children))
+    children: list[subprocess.Popen[str]] = []
+    try:
+        for number in range(count):
+            own = {"OMP_NUM_THREADS": str(max(1, (cores or 1) // count))}
+            if gpus and "CUDA_VISIBLE_DEVICES" not in os.environ:
+                own["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+            child = subprocess.Popen(
+                [sys.executable, "-m", "resnext", *words],
+                env=own | {k: v for k, v in os.environ.items() if k not in own} | {_CHILD: "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                process_group=0,  # or a terminal's Ctrl-C would reach it twice, once through us
+            )
+            children.append(child)
+        codes = list(_followed(children))
+    except BaseException:
+        for child in children:
+            child.terminate()
+        raise
     failed = [code for code in codes if code]
     if failed:
         raise typer.Exit(min(failed, key=lambda code: (code in (75, INTERRUPTED), code)))
 
+
+_HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
+"""What a terminal that is closed sends to its processes, the started ones not among them."""
 
 _CHILD = "RESNEXT_REPRODUCE_CHILD"
 """Set in processes that another one started, and reports for."""
@@ -221,13 +230,17 @@ _CHILD = "RESNEXT_REPRODUCE_CHILD"
 
 def _followed(children: "list[subprocess.Popen[str]]") -> Iterator[int]:
     """What the processes print, each line with the process's number; then their exit codes."""
+    from resnext.runs.signals import PREEMPTION
 
     def forward(number: int, frame: object) -> None:
         del frame
         for child in children:
-            child.send_signal(signal.SIGTERM if number != signal.SIGINT else signal.SIGINT)
+            child.send_signal(signal.SIGTERM if number == _HANG_UP else number)
 
-    before = {n: signal.signal(n, forward) for n in (signal.SIGTERM, signal.SIGINT)}
+    numbers = {signal.SIGINT, *PREEMPTION}
+    if signal.getsignal(_HANG_UP) == signal.SIG_DFL:  # otherwise somebody wants it to go on
+        numbers.add(_HANG_UP)
+    before = {number: signal.signal(number, forward) for number in numbers}
     threads = [
         threading.Thread(target=_pass_on, args=(place, child.stdout), daemon=True)
         for place, child in enumerate(children, start=1)
