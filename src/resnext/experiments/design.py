@@ -154,6 +154,7 @@ class Measure:
         settings: what decides its result, in a study for a seed: a folder with others is refused.
         run: measures; yields where it stands, and last a dictionary of plain values.
         needs: rows whose finished runs it looks at, in a study.
+        row: whose images it is measured on, if not those of the first that it needs.
         cost: multiply-adds of one measurement, to plan with.
         disk: bytes that one leaves behind.
         needs_data: whether it is about images.
@@ -167,6 +168,7 @@ class Measure:
     settings: "Callable[[Study, int], dict[str, Any]]"
     run: "Callable[[Bench], Iterator[Tick | dict[str, Any]]]"
     needs: "Callable[[Study], tuple[Row, ...]]" = lambda _: ()
+    row: Row | None = None
     cost: "Callable[[Job], float]" = lambda _: 0.0
     disk: "Callable[[Job], int]" = lambda _: 1_000_000
     needs_data: bool = True

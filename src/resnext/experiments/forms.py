@@ -64,7 +64,9 @@ def _recipe(study: Study, data: DataSet) -> Recipe:
     """The row's recipe over `UPDATES` updates."""
     choices = study.choices
     updates = UPDATES[choices.scale]
-    plain = NETWORK.recipe_at(choices.scale, len(data.classes), is_digits=is_digits(data))
+    plain = NETWORK.recipe_at(
+        choices.scale, len(data.classes), is_digits=is_digits(data), epochs=choices.epochs
+    )
     epochs = choices.epochs or _EPOCHS
     return plain.with_epochs(epochs).model_copy(update={"epoch_steps": updates // _EPOCHS})
 
@@ -220,6 +222,7 @@ def _measure(precision: Precision) -> Measure:
         label=precision,
         settings=lambda study, seed: _settings(precision, study, seed),
         run=lambda bench: _run(precision, bench),
+        row=NETWORK,
         cost=_cost,
     )
 

@@ -102,8 +102,8 @@ class Study:
     def data_of(self, row: Row | Measure) -> DataSet | None:
         """The set that a row is about; None where it is not at hand."""
         sets = self.choices.data
-        if isinstance(row, Measure) and (needed := row.needs(self)):
-            return self.data_of(needed[0])
+        if isinstance(row, Measure) and (like := row.row or next(iter(row.needs(self)), None)):
+            return self.data_of(like)
         if self.choices.scale == "demo":
             return sets[0] if sets else None
         wanted = row.spec.classes if isinstance(row, Row) else None

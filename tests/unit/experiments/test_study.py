@@ -21,6 +21,17 @@ from resnext.runs.locking import locked
 ONE = chosen(experiment("residual"), ["resnet50_noshortcut"])
 
 
+@pytest.fixture(scope="module")
+def of_1000_classes(few_digits):
+    """The same images; nine hundred and ninety of the classes have none."""
+    names, numbers = tuple(f"class {k}" for k in range(1000)), np.arange(10)
+    train, validation = (
+        Subset(part, np.arange(len(part)), names, numbers)
+        for part in (few_digits.train, few_digits.validation)
+    )
+    return replace(few_digits, name="of 1000", train=train, validation=validation)
+
+
 @pytest.fixture
 def done(study):
     """A finished study of one run."""
@@ -95,6 +106,20 @@ def test_missing_data_is_named(study):
 def test_data_of_other_classes_is_named_at_the_paper_s_scale(study):
     asked = study(ONE, scale="paper", epochs=None)
     with pytest.raises(DataError, match="found digits of 10 classes"):
+        list(asked.jobs())
+
+
+def test_forms_take_the_data_of_their_network(study, few_digits, of_1000_classes):
+    forms = experiment("forms")
+    with pytest.raises(DataError, match=r"ImageNet.* for forms, found digits of 10 classes"):
+        list(study(forms, scale="short").jobs())
+    asked = study(forms, scale="short", data=(few_digits, of_1000_classes))
+    assert {job.data.name for job in asked.jobs()} == {"of 1000"}
+
+
+def test_forms_take_no_epochs_at_the_paper_s_scale(study, of_1000_classes):
+    asked = study(experiment("forms"), scale="paper", epochs=1, data=(of_1000_classes,))
+    with pytest.raises(UsageError, match="expected no --epochs at the scale paper, found 1"):
         list(asked.jobs())
 
 
