@@ -8,7 +8,7 @@ so no two streams overlap (each may draw 2^128 times).
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from resnext.errors import UsageError
 
 Last = Literal["keep", "drop"]
+
+Row = TypeVar("Row", NDArray[np.int64], range)
+"""Of indices."""
 
 _ORDER, _AUGMENTATION, _COLOUR, _REPLACEMENT = 0, 1, 3, 4
 """Purposes of streams; 2 is that of `draws.py`."""
@@ -86,7 +89,7 @@ def training_batches(
         )
     ends = np.cumsum([start, *sizes])
     batches = [order[at:end] for at, end in pairwise(ends)]
-    return [_share(batch, rank, world, part) for batch in batches]
+    return [share_of(batch, rank, world, part) for batch in batches]
 
 
 def batch_sizes(count: int, *, batch_size: int, start: int, last: Last) -> list[int]:
@@ -130,7 +133,7 @@ def evaluation_batches(
     _check_ranks(rank, world)
     if batch_size < 1:
         raise UsageError(f"expected a batch size of at least 1, found {batch_size}")
-    part = _share(np.arange(count, dtype=np.int64), rank, world)
+    part = share_of(np.arange(count, dtype=np.int64), rank, world)
     return [part[at : at + batch_size] for at in range(0, len(part), batch_size)]
 
 
@@ -139,11 +142,14 @@ def _philox(seed: int, epoch: int, index: int, purpose: int) -> np.random.Philox
     return np.random.Philox(key=key, counter=np.array([0, 0, index, purpose], dtype=np.uint64))
 
 
-def _share(indices: NDArray[np.int64], rank: int, world: int, part: int = 1) -> NDArray[np.int64]:
-    """Rank `rank`'s contiguous slice; the slices cover the indices, differ by at most one part."""
-    parts = max(1, len(indices) // part)
+def share_of(whole: Row, rank: int, world: int, part: int = 1) -> Row:
+    """Rank `rank`'s contiguous slice; the slices cover the whole, differ by at most one part.
+
+    What is left over of the parts stays with the last rank.
+    """
+    parts = max(1, len(whole) // part)
     first, end = (parts * number // world for number in (rank, rank + 1))
-    return indices[first * part : len(indices) if end == parts else end * part]
+    return whole[first * part : len(whole) if end == parts else end * part]
 
 
 def _check_ranks(rank: int, world: int) -> None:

@@ -4,13 +4,16 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 import resnext
+from resnext.data.order import batch_sizes, share_of
 from resnext.errors import ResourceError, UsageError
 from resnext.spec import Spec
+from resnext.training.batch_norm import micro_batches
 from resnext.training.distributed import World
 from resnext.training.recipe import Recipe
 from resnext.training.speed import Speed
@@ -26,66 +29,85 @@ def fitting_speed(
     wanted: Recipe,
     device: torch.device,
     world: World,
+    images: int,
 ) -> Speed:
     """The speed with micro-batches that the memory has room for, where none are asked for.
 
     On a processor a micro-batch is what batch normalisation sees at once: with the paper's parts
     that measured 1.15 times (ResNeXt-50) to 1.4 times (ResNeXt-29) as fast as the whole batch, for
     very small networks 0.9 times. A GPU gets its whole share of a batch, or as many parts of it as
-    fit.
+    fit. `images` are those of the training set, whose last batch may be cut into larger parts.
 
     Raises:
         ResourceError: not even one part fits; the message says how many images would.
     """
-    share = -(-wanted.batch_size // world.size)
+    _check_micro_batch(speed, wanted)
     if speed.sync_bn:
-        if speed.micro_batch:
-            raise UsageError(
-                "expected no --micro-batch to normalise over the whole batch, found one"
-            )
         return speed
-    if speed.micro_batch and speed.micro_batch < (wanted.bn_batch or 1):
+    share = -(-wanted.batch_size // world.size)
+    part = wanted.bn_batch or wanted.batch_size // world.size
+    asked = speed.micro_batch or (min(part, share) if device.type == "cpu" else share)
+    shares = _shares(images, wanted, world.size)
+
+    def largest(at_once: int | None) -> int:
+        return max(max(micro_batches(n, wanted.bn_batch, at_once)) for n in shares)
+
+    usual = None if asked >= share else asked
+    known = [room for room in world.gather(_room(device, world)) if room is not None]
+    if not known:
+        return replace(speed, micro_batch=usual)
+    fits = _fitting(spec, resolution, speed, min(known))
+    fewer = () if speed.micro_batch else range(fits - fits % part, 0, -part)
+    for at_once in chain((usual, asked), fewer):
+        if largest(at_once) <= fits:
+            return replace(speed, micro_batch=at_once)
+    least = largest(speed.micro_batch or part)
+    needed = _needed(spec, resolution, speed, least)
+    # A rest below half a part joins the part before it.
+    safe = fits if fits and largest(fits) <= fits else fits * 2 // 3
+    raise ResourceError(
+        f"expected {needed / 2**30:.1f} GiB of memory for {resnext.name(spec)} at "
+        f"{resolution} pixels and {least} images at once, found "
+        f"{min(known) / 2**30:.1f} GiB free on {device} for each process; {_advice(safe, wanted)}"
+    )
+
+
+def _check_micro_batch(speed: Speed, wanted: Recipe) -> None:
+    if not speed.micro_batch:
+        return
+    if speed.sync_bn:
+        raise UsageError("expected no --micro-batch to normalise over the whole batch, found one")
+    if speed.micro_batch < (wanted.bn_batch or 1):
         raise UsageError(
             f"expected a micro-batch of at least the {wanted.bn_batch} images that are normalised "
             f"together, found {speed.micro_batch}; --set bn_batch={speed.micro_batch} goes with it"
         )
-    part = wanted.bn_batch or wanted.batch_size // world.size
-    asked = speed.micro_batch or (min(part, share) if device.type == "cpu" else share)
-    found = world.gather(fitting_batch(spec, resolution, device, speed, world.local_size))
-    fits = min((images for images in found if images is not None), default=None)
-    if fits is None or asked <= fits:
-        return replace(speed, micro_batch=None if asked >= share else asked)
-    if speed.micro_batch is None and part <= fits:
-        return replace(speed, micro_batch=fits - fits % part)
-    needed = resnext.complexity(spec, resolution).training_memory(asked, accumulated=True)
-    raise ResourceError(
-        f"expected {needed.total / 2**30:.1f} GiB of memory for {resnext.name(spec)} at "
-        f"{resolution} pixels and {asked} images at once, found "
-        f"{(_free_memory(device) or 0) / 2**30:.1f} GiB free on {device}; {_advice(fits, wanted)}"
+
+
+def _shares(images: int, wanted: Recipe, processes: int) -> set[int]:
+    """Images of the last process, which has the most, in all the batches of a pass."""
+    part = wanted.bn_batch or 1
+    batches = set(batch_sizes(images, batch_size=wanted.batch_size, start=0, last="keep"))
+    return {len(share_of(range(n), processes - 1, processes, part)) for n in batches}
+
+
+def _fitting(spec: Spec, resolution: int, speed: Speed, room: int) -> int:
+    """How many images a training step has room for at once."""
+    return bisect_right(
+        range(1, _MOST_IMAGES), room, key=lambda n: _needed(spec, resolution, speed, n)
     )
 
 
-def fitting_batch(
-    spec: Spec, resolution: int, device: torch.device, speed: Speed, processes: int = 1
-) -> int | None:
-    """How many images a training step has room for at once; None where that is not known."""
-    free = _free_memory(device)
-    if free is None:
-        return None
-    if device.type == "cpu":  # which all processes of the machine share
-        free //= processes
-    cost = resnext.complexity(spec, resolution)
+def _needed(spec: Spec, resolution: int, speed: Speed, images: int) -> int:
+    """Bytes of a training step with so many images at once."""
     width = 4 if speed.precision == "fp32" else 2
-
-    def needed(images: int) -> int:
-        return cost.training_memory(images, element_bytes=width, accumulated=True).total
-
-    return bisect_right(range(1, _MOST_IMAGES), free, key=needed)
+    cost = resnext.complexity(spec, resolution)
+    return cost.training_memory(images, element_bytes=width, accumulated=True).total
 
 
 @contextmanager
 def enough_memory(
-    speed: Speed, spec: Spec, resolution: int, wanted: Recipe, device: torch.device, processes: int
+    speed: Speed, spec: Spec, resolution: int, wanted: Recipe, device: torch.device, world: World
 ) -> Iterator[None]:
     """One line where memory runs out all the same, with the batch that would fit.
 
@@ -98,16 +120,17 @@ def enough_memory(
         plain = not isinstance(error, MemoryError | torch.OutOfMemoryError)
         if plain and "alloc" not in str(error) and "memory" not in str(error):
             raise
-        said = _out_of_memory(speed, spec, resolution, wanted, device, processes)
+        said = _out_of_memory(speed, spec, resolution, wanted, device, world)
         raise ResourceError(said) from error
 
 
 def _out_of_memory(
-    speed: Speed, spec: Spec, resolution: int, wanted: Recipe, device: torch.device, processes: int
+    speed: Speed, spec: Spec, resolution: int, wanted: Recipe, device: torch.device, world: World
 ) -> str:
-    at_once = speed.micro_batch or -(-wanted.batch_size // processes)
-    fits = fitting_batch(spec, resolution, device, speed)
-    smaller = at_once // 2 if fits is None else min(fits, at_once // 2)
+    at_once = speed.micro_batch or -(-wanted.batch_size // world.size)
+    smaller, room = at_once // 2, _room(device, world)
+    if room is not None:
+        smaller = min(smaller, _fitting(spec, resolution, speed, room))
     return (
         f"expected enough memory on {device} for {resnext.name(spec)} at {resolution} pixels and "
         f"{at_once} images at once, found too little; {_advice(smaller, wanted)}"
@@ -124,8 +147,8 @@ def _advice(images: int, wanted: Recipe) -> str:
     return f"{at_once} would fit: say --micro-batch {at_once}{parts}; the batch stays, in more goes"
 
 
-def _free_memory(device: torch.device) -> int | None:
-    """Bytes that can be had; None where the system does not say."""
+def _room(device: torch.device, world: World) -> int | None:
+    """Bytes that this process can have; None where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -133,4 +156,6 @@ def _free_memory(device: torch.device) -> int | None:
     except OSError:
         return None
     found = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * int(found[0]) if found and device.type == "cpu" else None
+    if not found or device.type != "cpu":
+        return None
+    return 1024 * int(found[0]) // world.local_size

@@ -192,7 +192,7 @@ def plan(
         workers=usual_workers(seen, world.local_size) if workers is None else workers,
         engine=engine_for(opened.train, seen),
         bad_limit=bad_limit,
-        speed=fitting_speed(speed, spec, seen.resolution, wanted, where, world),
+        speed=fitting_speed(speed, spec, seen.resolution, wanted, where, world, len(opened.train)),
         on_nan=on_nan,
         nan_limit=nan_limit,
         initial=None if begun is None else begun.initial,

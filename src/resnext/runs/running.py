@@ -73,7 +73,7 @@ def train_run(
         PreemptedError: `stop` asked for it; all is saved.
     """
     enough = enough_memory(
-        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, plan.processes
+        plan.speed, plan.spec, plan.profile.resolution, plan.recipe, plan.device, world
     )
     with folder.locked() if world.first else nullcontext(), enough:
         run = _Run(plan, folder, world, stop or Stop(), save_seconds)

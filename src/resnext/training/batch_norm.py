@@ -95,6 +95,15 @@ def grouped(sizes: Sequence[int], most: int) -> list[int]:
     return groups
 
 
+def micro_batches(images: int, part: int | None, at_once: int | None) -> list[int]:
+    """How a process's share goes through the network: whole parts, so many images at once.
+
+    A go may be larger by what joined the last part.
+    """
+    at_once = at_once or max(1, images)
+    return grouped(part_sizes(images, part or at_once), at_once)
+
+
 def shared_momenta(momentum: float, sizes: Sequence[int]) -> list[float]:
     """The momentum of each of several updates in a row that together are one of their mean.
 

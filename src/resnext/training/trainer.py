@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from resnext.errors import DataError
 from resnext.metrics import Counts, Tally
 from resnext.training.averaging import RunningMean
-from resnext.training.batch_norm import batch_norms, grouped, part_sizes, use_parts
+from resnext.training.batch_norm import batch_norms, micro_batches, use_parts
 from resnext.training.batches import Batch, Batches
 from resnext.training.distributed import ALONE, World
 from resnext.training.mixing import Mix, draw_mix, mixed, partners
@@ -191,7 +191,7 @@ class Trainer:
         self, images: Tensor, labels: Tensor, total: int, mix: Mix | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Add up gradients, micro-batch by micro-batch; yields logits, labels and mean losses."""
-        sizes = self._micro_batches(len(labels))
+        sizes = micro_batches(len(labels), self.recipe.bn_batch, self._speed.micro_batch)
         rounds = max(1, len(sizes))
         if self._speed.sharded:  # every pass of a sharded network takes all processes
             rounds = max(self.world.gather(rounds))
@@ -252,10 +252,6 @@ class Trainer:
         with autocast(self.device, self._speed.precision):
             nothing = self._forward(images.new_zeros((2, *images.shape[1:])))
         self._scaler.scale(nothing.float().sum() * 0.0).backward()
-
-    def _micro_batches(self, images: int) -> list[int]:
-        at_once = self._speed.micro_batch or max(1, images)
-        return grouped(part_sizes(images, self.recipe.bn_batch or at_once), at_once)
 
     def _commit(self, rate: float, tally: Tally) -> None:
         """Take the step over, whole: weights, momentum, running mean, counts and position."""
