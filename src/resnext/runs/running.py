@@ -259,6 +259,9 @@ class _Run:
     def _raise_not_finite(self, at: Step | Epoch) -> NoReturn:
         """Say which update it was, of which images, and what there is to go back to."""
         bad, update = self.trainer.bad_steps()
+        lost = self.trainer.scale_lost()
+        if lost:
+            update = self.trainer.position.updates
         mine: list[int] = []
         for updates, indices in self._recent:
             if updates == update:
@@ -269,11 +272,16 @@ class _Run:
         self.world.from_first(lambda: self.folder.keep_not_finite(found))
         saved = self.world.from_first(self.folder.checkpoints)
         kept = f"the last good checkpoint is {saved[0]}" if saved else "no checkpoint was saved yet"
+        place = f"update {update} (epoch {at.epoch}, learning rate {at.learning_rate:.3g})"
+        what = f"the gradient of {place} is not finite, {bad} such"
+        advice = "or --on-nan skip" if self.plan.on_nan == "stop" else ""
+        if lost:
+            what = f"gradients of fp16 overflow however little they are scaled, last in {place}"
+            advice = "or --precision bf16"
         raise NotFiniteError(
-            f"training stopped: the gradient of update {update} (epoch {at.epoch}, learning rate "
-            f"{at.learning_rate:.3g}) is not finite, {bad} such; {NOT_FINITE} names its "
-            f"{len(images)} images: {', '.join(names[:3])} …; {kept}; a lower rate or a look at "
-            f"the images may help{', or --on-nan skip' if self.plan.on_nan == 'stop' else ''}"
+            f"training stopped: {what}; {NOT_FINITE} names its {len(images)} images: "
+            f"{', '.join(names[:3])} …; {kept}; a lower rate or a look at the images may help"
+            f"{advice and ', ' + advice}"
         )
 
     def _log(self, step: Step) -> StepRecord:

@@ -282,7 +282,7 @@ class Trainer:
         if self._counters:
             torch._foreach_copy_(self._counters, self._counted)
             torch._foreach_add_(self._counters, 1)
-        if self._skip_bad:
+        if self._skip_bad or self._scaler.is_enabled():
             for now, before in zip(self._buffers, self._committed, strict=True):
                 torch.where(held_back, before, now, out=now)
         self._commit_buffers()

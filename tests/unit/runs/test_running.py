@@ -9,9 +9,10 @@ from torch import nn
 import resnext
 from resnext.data import DataSet
 from resnext.data.arrays import ArraySource
-from resnext.errors import CheckpointError, DataError
+from resnext.errors import CheckpointError, DataError, NotFiniteError
 from resnext.runs import EpochRecord, best, evaluate_run, load_model, plan, train_run
 from resnext.training.checkpoint import load_weights, save_weights
+from resnext.training.trainer import Trainer
 
 
 def trained(decided, path):
@@ -50,6 +51,24 @@ def test_the_same_seed_gives_the_same_run(sides, tmp_path):
     for name in one:
         torch.testing.assert_close(again[name], one[name], rtol=0, atol=0)
     assert (one["fc.weight"] != other["fc.weight"]).all()
+
+
+def test_a_loss_scale_that_is_lost_says_so_and_names_the_images_at_hand(
+    tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Trainer, "scale_lost", lambda _: True)
+    folder = replace(tiny, on_nan="skip").create(tmp_path / "run")
+    with pytest.raises(NotFiniteError) as raised:
+        list(train_run(replace(tiny, on_nan="skip"), folder))
+    found = json.loads((folder.path / "not-finite.json").read_text())
+    assert found["update"] >= 1
+    assert len(found["images"]) == len(found["numbers"]) >= 1
+    assert str(raised.value).startswith(
+        f"training stopped: gradients of fp16 overflow however little they are scaled, last in "
+        f"update {found['update']} (epoch 1, learning rate "
+    )
+    assert "--precision bf16" in str(raised.value)
+    assert "--on-nan" not in str(raised.value)
 
 
 def test_weights_have_the_names_of_the_grouped_form(run):

@@ -58,6 +58,23 @@ def test_a_step_that_is_skipped_moves_nothing():
     assert all(tensor.isfinite().all() for tensor in snapshot(trainer).values())
 
 
+def test_a_step_that_the_loss_scale_skips_moves_nothing():
+    """What float16 does on a GPU: such a step is no end, so nothing of it may stay."""
+    given = batches(3)
+    given[1].images[2, 0, 0, 0] = float("inf")
+    trainer = Trainer(network(), CIFAR)
+    trainer._scaler = torch.amp.GradScaler("cpu")
+    steps = trainer.train_epoch(given)
+    next(steps)
+    before, scale = snapshot(trainer), trainer._scaler.get_scale()
+    next(steps)
+    assert moved(before, snapshot(trainer)) == []
+    assert trainer._scaler.get_scale() == scale / 2
+    next(steps)
+    assert set(before) - set(moved(before, snapshot(trainer))) == {"average/1.num_batches_tracked"}
+    assert all(tensor.isfinite().all() for tensor in snapshot(trainer).values())
+
+
 def test_without_skipping_no_weight_moves_from_there_on():
     given = batches(4)
     given[1].images[0] = float("nan")
