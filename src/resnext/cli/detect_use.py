@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.detect_display import counted
-from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width
+from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width, check_set
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device
 from resnext.errors import DataError, UsageError
@@ -43,6 +43,7 @@ def evaluate(
 
     On its own pictures, or on others of the same classes.
     """
+    check_set(data, split, annotations, images)
     with interruptible(lambda: f"{run} is as it was"), loading(stderr=True):
         from resnext.detection.detecting import evaluate_detector, load_detector
         from resnext.detection.folder import DetectionFolder
@@ -87,6 +88,7 @@ def propose(
     device: Device = None,
 ) -> None:
     """Say how many objects the proposals contain, of whatever class."""
+    check_set(data, split, annotations, images)
     with loading(stderr=True):
         from resnext.detection.detecting import (
             data_of,
@@ -167,13 +169,9 @@ def _scored_set(
     from resnext.detection.coco import read_coco
     from resnext.detection.splits import open_sets
 
-    if data is not None and annotations is not None:
-        raise UsageError("expected --data or --annotations, found both")
     if data is not None:
         return open_sets(data, evaluation=split, training=False).evaluation
-    if annotations is not None:
-        if images is None:
-            raise UsageError("expected --images beside --annotations, found none")
+    if annotations is not None and images is not None:
         return read_coco(annotations, images)
     return None
 
