@@ -84,6 +84,51 @@ def test_predict_draws_and_prints_json(run, data, capsys):
         assert drawn.size == (96, 64)
 
 
+@pytest.mark.parametrize("folder", [".", "data/val2017"])
+def test_drawings_never_replace_pictures(data, capsys, folder):
+    before = {path: path.read_bytes() for path in (data / "val2017").iterdir()}
+    words = ("detect", "predict", "data", "data/val2017", "--out", folder)
+    status, _, err = outcome(capsys, *words)
+    assert (status, err.count("\n")) == (2, 1)  # though data is no detector: nothing was loaded
+    assert f"expected a new or empty folder for --out, found {folder}" in err
+    assert {path: path.read_bytes() for path in (data / "val2017").iterdir()} == before
+
+
+def test_pictures_of_one_name_are_drawn_beside_each_other(run, data, capsys):
+    with Image.open(data / "val2017" / "000000000031.jpg") as picture:
+        for folder, form in (("a", "png"), ("b", "jpg")):
+            (data.parent / folder).mkdir()
+            picture.save(data.parent / folder / f"x.{form}")
+    status, out, err = outcome(
+        capsys, "detect", "predict", run, "a/x.png", "b", "--out", "drawn", "--device", "cpu"
+    )
+    assert (status, err) == (0, "")
+    assert [json.loads(line)["file"] for line in out.splitlines()] == ["a/x.png", "b/x.jpg"]
+    assert sorted(path.name for path in (data.parent / "drawn").iterdir()) == [
+        "predictions.json", "x-2.jpg", "x.jpg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_pictures_that_cannot_be_used_are_named_and_the_others_predicted(run, data, capsys, batch):
+    folder = data / "val2017"
+    (folder / "._000000000031.jpg").write_bytes(b"what a Mac leaves")
+    (folder / "000000000030.jpg").write_bytes(b"\xff\xd8 no picture")
+    Image.new("RGB", (1, 200)).save(folder / "thin.png")
+    words = ("detect", "predict", run, folder, "--out", "drawn", "--device", "cpu")
+    status, out, err = outcome(capsys, *words, "--batch-size", batch)
+    lines = [json.loads(line) for line in out.splitlines()]
+    names = [f"{number:012d}.jpg" for number in (31, 32, 33)]
+    assert [Path(line["file"]).name for line in lines] == names
+    assert status == 3
+    broken, thin, end = err.splitlines()
+    assert broken.startswith(f"unusable: {folder / '000000000030.jpg'}: expected an image, found ")
+    assert thin.startswith(f"unusable: {folder / 'thin.png'}: expected sides of at least ")
+    assert end.endswith("expected pictures, found 2 of 5 that cannot be used, named above")
+    assert json.loads((data.parent / "drawn" / "predictions.json").read_text()) == lines
+    assert {path.name for path in (data.parent / "drawn").iterdir()} == {*names, "predictions.json"}
+
+
 def test_propose_says_how_much_is_found(run, data, capsys):
     status, out, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
     assert status == 0

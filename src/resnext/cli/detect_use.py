@@ -1,8 +1,8 @@
 """``resnext detect evaluate``, ``propose`` and ``predict``: a finished detector at work."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,12 +12,19 @@ from resnext.cli.detect_display import counted
 from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width, check_set
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device
+from resnext.cli.places import check_new_folder, free_name
+from resnext.cli.predict import refuse_unusable, say_unusable
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from resnext.deploy.predict import Unusable
     from resnext.detection.coco import Coco
-    from resnext.detection.detecting import Evaluated
+    from resnext.detection.detecting import Evaluated, Found
     from resnext.detection.folder import DetectionFolder
+
+    _OnPicture = tuple[Path, Tensor, tuple[Found, ...]]
 
 
 def evaluate(
@@ -133,8 +140,9 @@ def predict(
     precision: Width = None,
 ) -> None:
     """Find objects on pictures; prints a line of JSON for each."""
-    files = _files(pictures)
+    check_new_folder(out, "--out")
     with loading(stderr=True):
+        from resnext.deploy.predict import Unusable, named, pictures_of
         from resnext.detection.detecting import load_detector
         from resnext.detection.detecting import predict as predictions
         from resnext.detection.drawing import drawn
@@ -142,25 +150,57 @@ def predict(
         from resnext.runs.planning import resolve_device
 
     with interruptible(lambda: "what was drawn is whole"):
+        files = named(pictures_of(pictures))
         folder, detector = load_detector(run, resolve_device(device))
         if out is not None:
             ensure_folder(out)
-        written = []
-        for file, image, objects in predictions(
+        found_on = partial(
+            predictions,
             detector,
             folder.record.categories,
-            files,
             least_score=least_score,
             batch_size=batch_size,
             precision=precision or folder.record.precision,
-        ):
-            line = {"file": str(file), "objects": [found.to_dict() for found in objects]}
+        )
+        written: list[dict[str, Any]] = []
+        taken: set[str] = set()
+        for (name, _), answer in zip(files, _answers(found_on, files, batch_size), strict=True):
+            if isinstance(answer, Unusable):
+                say_unusable(answer)
+                continue
+            file, image, objects = answer
+            line = {"file": name, "objects": [found.to_dict() for found in objects]}
             print(json.dumps(line, ensure_ascii=False), flush=True)
             written.append(line)
             if out is not None:
-                write_bytes(out / f"{file.stem}.jpg", drawn(image, objects))
+                write_bytes(out / f"{free_name(file.stem, taken)}.jpg", drawn(image, objects))
         if out is not None:
             _write_json(out / "predictions.json", written)
+    refuse_unusable(len(files) - len(written), len(files))
+
+
+def _answers(
+    found_on: "Callable[[Sequence[Path]], Iterable[_OnPicture]]",
+    files: Sequence[tuple[str, Path]],
+    batch_size: int,
+) -> "Iterator[_OnPicture | Unusable]":
+    """One for each file, in their order; those beside a picture of no use are done one by one."""
+    from resnext.deploy.predict import Unusable
+
+    for start in range(0, len(files), batch_size):
+        some = files[start : start + batch_size]
+        try:
+            answers = list(found_on([file for _, file in some]))
+        except DataError as error:
+            if len(some) > 1:
+                yield from _answers(found_on, some, 1)
+                continue
+            (name, file), *_ = some
+            # a detector knows the pictures of a batch by their numbers
+            reason = str(error).removeprefix(f"{file}: ").removeprefix("image 0: ")
+            yield Unusable(name=name, reason=f"{name}: {reason}")
+        else:
+            yield from answers
 
 
 def _scored_set(
@@ -270,28 +310,3 @@ def _store(out: Path, folder: "DetectionFolder", data: "Coco", proposals: list[A
     by_image = {image: (boxes, scores) for image, boxes, scores in proposals}
     for shard, some in stored.shards():
         stored.write(shard, [by_image[i] for i in some])
-
-
-def _files(pictures: list[Path]) -> list[Path]:
-    """The pictures, those of folders in the order of their names.
-
-    Raises:
-        DataError: there is none, or two have one name.
-    """
-    from resnext.data.decode import EXTENSIONS
-
-    found: list[Path] = []
-    for path in pictures:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise DataError(f"expected pictures in {path}, found none")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"expected a picture or a folder, found no such thing: {path}")
-    twice = [name for name, count in Counter(file.stem for file in found).items() if count > 1]
-    if twice:  # they would be drawn into one file
-        raise DataError(f"expected pictures of different names, found {twice[0]!r} twice")
-    return found
