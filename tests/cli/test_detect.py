@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cli.test_train import outcome
+from resnext.errors import ResourceError
 from unit.detection.scenes import write_scenes
 
 FEW = ("shorter=[64]", "longer=96", "after=[40, 30]", "rois=8", "warmup=2")
@@ -129,13 +130,43 @@ def test_pictures_that_cannot_be_used_are_named_and_the_others_predicted(run, da
     assert {path.name for path in (data.parent / "drawn").iterdir()} == {*names, "predictions.json"}
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--save", "gone/found.json"), "expected --save in a folder that exists, found none at"),
+        (("--save", "data"), "expected a new file for --save, found data"),
+        (("--report", "few.json/page"), "cannot make few.json/page: Not a directory"),
+        (
+            ("--results", "few.json", "--save", "found.json"),
+            "expected neither --save nor --report beside --results",
+        ),
+    ],
+)
+def test_places_are_looked_at_before_hours_of_scoring(run, data, capsys, words, said):
+    (data.parent / "few.json").write_text("[]")
+    status, out, err = outcome(capsys, "detect", "evaluate", run, *words, "--device", "cpu")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.parametrize("words", [("--save", "found.json"), ("--report", "page")])
+def test_figures_are_printed_before_anything_is_written(run, capsys, monkeypatch, words):
+    def full(path, data):
+        raise ResourceError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("resnext.files.write_bytes", full)
+    status, out, err = outcome(capsys, "detect", "evaluate", run, *words, "--device", "cpu")
+    assert (status, err.count("\n")) == (5, 1)
+    assert out.startswith("AP  ")
+
+
 def test_propose_says_how_much_is_found(run, data, capsys):
     status, out, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
     assert status == 0
     assert out.startswith("AR@100 ")
     status, _, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
     assert status == 2
-    assert "expected a new folder, found proposals" in err
+    assert "expected a new or empty folder for --out, found proposals" in err
 
 
 def test_the_same_line_again_is_finished_at_once(run, data, capsys):
@@ -200,6 +231,7 @@ def test_wrong_words_are_refused_in_one_line(data, capsys, given, status, said):
         (("predict", "data", "gone.jpg"), 3, "expected a picture or a folder"),
         (("predict", "data", "data/val2017"), 4, "expected a detector's folder"),
         (("propose", "gone"), 4, "no such folder"),
+        (("propose", "gone", "--out", "data"), 2, "new or empty folder for --out, found data"),
         (("evaluate", "gone", "--split", "minival"), 2, "expected --data beside --split minival"),
         (("propose", "gone", "--split", "minival"), 2, "expected --data beside --split minival"),
         (

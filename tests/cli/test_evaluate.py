@@ -123,6 +123,7 @@ def test_scores_are_saved_read_again_and_joined(place, capsys):
         ),
         (["w1.safetensors", "--save-scores", "s.json"], 2, "a new .safetensors file, found s.json"),
         (["w1.safetensors", "--save-scores", "w2.safetensors"], 2, "found w2.safetensors"),
+        (["w1.safetensors", "--save-scores", "no/s.safetensors"], 2, "found none at no"),
         (["w1.safetensors", "--ensemble", "--shares", "a"], 2, "expected --shares as numbers"),
         (
             ["w1.safetensors", "w2.safetensors", "--shares", "2,1"],

@@ -12,7 +12,7 @@ from resnext.cli.detect_display import counted
 from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width, check_set
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device
-from resnext.cli.places import check_new_folder, free_name
+from resnext.cli.places import check_new_file, check_new_folder, free_name
 from resnext.cli.predict import refuse_unusable, say_unusable
 from resnext.errors import DataError, UsageError
 
@@ -51,14 +51,23 @@ def evaluate(
     On its own pictures, or on others of the same classes.
     """
     check_set(data, split, annotations, images)
+    if results is not None and (save is not None or report is not None):
+        raise UsageError(
+            "expected neither --save nor --report beside --results, which detects nothing; found "
+            f"{'--report' if save is None else '--save'}"
+        )
+    check_new_file(save, "--save")
     with interruptible(lambda: f"{run} is as it was"), loading(stderr=True):
         from resnext.detection.detecting import evaluate_detector, load_detector
         from resnext.detection.folder import DetectionFolder
+        from resnext.files import ensure_folder
         from resnext.runs.planning import resolve_device
 
         found = _scored_set(data, split, annotations, images)
         place = resolve_device(device)
         folder = DetectionFolder.open(run)
+        if report is not None:
+            ensure_folder(report)
     with interruptible(lambda: f"{run} is as it was"):
         if results is not None:
             _print_figures(_of_results(folder, found, results, backend), as_json=as_json)
@@ -73,14 +82,14 @@ def evaluate(
                 precision=precision or folder.record.precision,
             )
         )
+        _print_evaluated(evaluated, as_json=as_json)
         if save is not None:
             _write_json(save, list(evaluated.results))
         if report is not None:
             _, detector = load_detector(run, place)
             page = _write_report(report, folder, detector, evaluated, found)
-        _print_evaluated(evaluated, as_json=as_json)
-        if report is not None and not as_json:
-            print(f"report        {page}")
+            if not as_json:
+                print(f"report        {page}")
 
 
 def propose(
@@ -96,6 +105,7 @@ def propose(
 ) -> None:
     """Say how many objects the proposals contain, of whatever class."""
     check_set(data, split, annotations, images)
+    check_new_folder(out, "--out")
     with loading(stderr=True):
         from resnext.detection.detecting import (
             data_of,
@@ -104,13 +114,15 @@ def propose(
             proposals_on,
         )
         from resnext.detection.running import Done
+        from resnext.files import ensure_folder
         from resnext.runs.planning import resolve_device
 
     with interruptible(lambda: f"{run} is as it was"):
         folder, detector = load_detector(run, resolve_device(device))
         given = _scored_set(data, split, annotations, images)
         found = data_of(folder.record.evaluation) if given is None else given
-        _check_new(out)
+        if out is not None:
+            ensure_folder(out)
         proposals: list[Any] = []
 
         def all_of_them() -> Iterable[Any]:
@@ -278,8 +290,6 @@ def _percent(value: float | None) -> str:
 def _write_json(path: Path, value: Any) -> None:
     from resnext.files import write_bytes
 
-    if not path.parent.is_dir():
-        raise UsageError(f"expected a folder to write into, found none at {path.parent}")
     write_bytes(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
@@ -293,11 +303,6 @@ def _write_report(
 
     pictures = data_of(folder.record.evaluation) if data is None else data
     return write_report(report_on(folder, detector, evaluated, pictures), out)[0]
-
-
-def _check_new(out: Path | None) -> None:
-    if out is not None and out.exists():
-        raise UsageError(f"expected a new folder, found {out}; nothing was changed")
 
 
 def _store(out: Path, folder: "DetectionFolder", data: "Coco", proposals: list[Any]) -> None:

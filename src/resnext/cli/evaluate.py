@@ -8,6 +8,7 @@ import typer
 
 from resnext.cli.display import interruptible, loading, top5, wait
 from resnext.cli.options import AsJson, Device, Workers, require_beside
+from resnext.cli.places import check_new_file
 from resnext.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,9 +140,9 @@ def _check_file(path: Path | None, count: int, *, ensemble: bool) -> None:
         raise UsageError(
             f"expected one network to save the scores of, or --ensemble, found {count}"
         )
-    if path.suffix != ".safetensors" or path.exists() or not path.parent.is_dir():
-        found = "no such folder" if not path.parent.is_dir() else path
-        raise UsageError(f"expected the name of a new .safetensors file, found {found}")
+    if path.suffix != ".safetensors":
+        raise UsageError(f"expected the name of a new .safetensors file, found {path}")
+    check_new_file(path, "--save-scores")
 
 
 def _numbers(shares: str | None) -> tuple[float, ...] | None:

@@ -5,6 +5,22 @@ from pathlib import Path
 from resnext.errors import UsageError
 
 
+def check_new_file(path: Path | None, option: str) -> None:
+    """Refuse a file that is there, or a place in no folder.
+
+    Raises:
+        UsageError: the message names the option.
+    """
+    if path is None:
+        return
+    if path.exists():
+        raise UsageError(
+            f"expected a new file for {option}, found {path}; move it or choose another"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"expected {option} in a folder that exists, found none at {path.parent}")
+
+
 def check_new_folder(folder: Path | None, option: str) -> None:
     """Refuse a folder whose files would be replaced.
 
