@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cli.test_train import outcome
+from resnext.errors import ResourceError
 from unit.detection.scenes import write_scenes
 
 FEW = ("shorter=[64]", "longer=96", "after=[40, 30]", "rois=8", "warmup=2")
@@ -84,13 +85,88 @@ def test_predict_draws_and_prints_json(run, data, capsys):
         assert drawn.size == (96, 64)
 
 
+@pytest.mark.parametrize("folder", [".", "data/val2017"])
+def test_drawings_never_replace_pictures(data, capsys, folder):
+    before = {path: path.read_bytes() for path in (data / "val2017").iterdir()}
+    words = ("detect", "predict", "data", "data/val2017", "--out", folder)
+    status, _, err = outcome(capsys, *words)
+    assert (status, err.count("\n")) == (2, 1)  # though data is no detector: nothing was loaded
+    assert f"expected a new or empty folder for --out, found {folder}" in err
+    assert {path: path.read_bytes() for path in (data / "val2017").iterdir()} == before
+
+
+def test_pictures_of_one_name_are_drawn_beside_each_other(run, data, capsys):
+    with Image.open(data / "val2017" / "000000000031.jpg") as picture:
+        for folder, form in (("a", "png"), ("b", "jpg")):
+            (data.parent / folder).mkdir()
+            picture.save(data.parent / folder / f"x.{form}")
+    status, out, err = outcome(
+        capsys, "detect", "predict", run, "a/x.png", "b", "--out", "drawn", "--device", "cpu"
+    )
+    assert (status, err) == (0, "")
+    assert [json.loads(line)["file"] for line in out.splitlines()] == ["a/x.png", "b/x.jpg"]
+    assert sorted(path.name for path in (data.parent / "drawn").iterdir()) == [
+        "predictions.json", "x-2.jpg", "x.jpg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_pictures_that_cannot_be_used_are_named_and_the_others_predicted(run, data, capsys, batch):
+    folder = data / "val2017"
+    (folder / "._000000000031.jpg").write_bytes(b"what a Mac leaves")
+    (folder / "000000000030.jpg").write_bytes(b"\xff\xd8 no picture")
+    Image.new("RGB", (1, 200)).save(folder / "thin.png")
+    words = ("detect", "predict", run, folder, "--out", "drawn", "--device", "cpu")
+    status, out, err = outcome(capsys, *words, "--batch-size", batch)
+    lines = [json.loads(line) for line in out.splitlines()]
+    names = [f"{number:012d}.jpg" for number in (31, 32, 33)]
+    assert [Path(line["file"]).name for line in lines] == names
+    assert status == 3
+    broken, thin, end = err.splitlines()
+    assert broken.startswith(f"unusable: {folder / '000000000030.jpg'}: expected an image, found ")
+    assert thin.startswith(f"unusable: {folder / 'thin.png'}: expected sides of at least ")
+    assert end.endswith("expected pictures, found 2 of 5 that cannot be used, named above")
+    assert json.loads((data.parent / "drawn" / "predictions.json").read_text()) == lines
+    assert {path.name for path in (data.parent / "drawn").iterdir()} == {*names, "predictions.json"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--save", "gone/found.json"), "expected --save in a folder that exists, found none at"),
+        (("--save", "data"), "expected a new file for --save, found data"),
+        (("--report", "few.json/page"), "cannot make few.json/page: Not a directory"),
+        (
+            ("--results", "few.json", "--save", "found.json"),
+            "expected neither --save nor --report beside --results",
+        ),
+    ],
+)
+def test_places_are_looked_at_before_hours_of_scoring(run, data, capsys, words, said):
+    (data.parent / "few.json").write_text("[]")
+    status, out, err = outcome(capsys, "detect", "evaluate", run, *words, "--device", "cpu")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+@pytest.mark.parametrize("words", [("--save", "found.json"), ("--report", "page")])
+def test_figures_are_printed_before_anything_is_written(run, capsys, monkeypatch, words):
+    def full(path, data):
+        raise ResourceError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr("resnext.files.write_bytes", full)
+    status, out, err = outcome(capsys, "detect", "evaluate", run, *words, "--device", "cpu")
+    assert (status, err.count("\n")) == (5, 1)
+    assert out.startswith("AP  ")
+
+
 def test_propose_says_how_much_is_found(run, data, capsys):
     status, out, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
     assert status == 0
     assert out.startswith("AR@100 ")
     status, _, err = outcome(capsys, "detect", "propose", run, "--out", "proposals")
     assert status == 2
-    assert "expected a new folder, found proposals" in err
+    assert "expected a new or empty folder for --out, found proposals" in err
 
 
 def test_the_same_line_again_is_finished_at_once(run, data, capsys):
@@ -111,6 +187,24 @@ def test_the_same_line_again_is_finished_at_once(run, data, capsys):
         (("--data", "nowhere"), 3, "expected annotations/instances_train2017.json in nowhere"),
         (("--data", "data", "--split", "minival"), 3, "expected 5,000 images in minival, found 3"),
         (("--data", "data", "--split", "val"), 2, "expected a split out of train2014"),
+        (("--split", "val2017"), 2, "expected --data beside --split val2017, found none"),
+        (
+            ("--annotations", "a.json", "--images", "a", "--eval-split", "minival"),
+            2,
+            "expected --data beside --eval-split minival, found none",
+        ),
+        (("--annotations", "a.json"), 2, "expected --images beside --annotations a.json, found"),
+        (("--data", "data", "--images", "a"), 2, "expected --annotations beside --images a, found"),
+        (
+            ("--data", "data", "--eval-annotations", "mine.json"),
+            2,
+            "expected --annotations beside --eval-annotations mine.json, found none",
+        ),
+        (
+            ("--annotations", "a.json", "--images", "a", "--eval-images", "b"),
+            2,
+            "expected --eval-annotations beside --eval-images b, found none",
+        ),
         (("--data", "data", "--set", "nms=2"), 2, "expected nms"),
         (("--data", "data", "--set", "nms"), 2, "expected FIELD=VALUE for --set"),
         (("--data", "data", "--network", "ResNeXt-29 (8x64d)"), 2, "expected"),
@@ -137,6 +231,16 @@ def test_wrong_words_are_refused_in_one_line(data, capsys, given, status, said):
         (("predict", "data", "gone.jpg"), 3, "expected a picture or a folder"),
         (("predict", "data", "data/val2017"), 4, "expected a detector's folder"),
         (("propose", "gone"), 4, "no such folder"),
+        (("propose", "gone", "--out", "data"), 2, "new or empty folder for --out, found data"),
+        (("evaluate", "gone", "--split", "minival"), 2, "expected --data beside --split minival"),
+        (("propose", "gone", "--split", "minival"), 2, "expected --data beside --split minival"),
+        (
+            ("evaluate", "gone", "--annotations", "a", "--images", "b", "--split", "val2017"),
+            2,
+            "expected --data beside --split val2017, found none",
+        ),
+        (("evaluate", "gone", "--images", "b"), 2, "expected --annotations beside --images b"),
+        (("propose", "gone", "--annotations", "a"), 2, "expected --images beside --annotations a"),
         (("find",), 2, "expected a command, found 'find'"),
     ],
 )

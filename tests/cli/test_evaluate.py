@@ -123,7 +123,18 @@ def test_scores_are_saved_read_again_and_joined(place, capsys):
         ),
         (["w1.safetensors", "--save-scores", "s.json"], 2, "a new .safetensors file, found s.json"),
         (["w1.safetensors", "--save-scores", "w2.safetensors"], 2, "found w2.safetensors"),
+        (["w1.safetensors", "--save-scores", "no/s.safetensors"], 2, "found none at no"),
         (["w1.safetensors", "--ensemble", "--shares", "a"], 2, "expected --shares as numbers"),
+        (
+            ["w1.safetensors", "w2.safetensors", "--shares", "2,1"],
+            2,
+            "expected --ensemble beside --shares 2,1, found none",
+        ),
+        (
+            ["w1.safetensors", "w2.safetensors", "--average", "logits"],
+            2,
+            "expected --ensemble beside --average logits, found none",
+        ),
         (["w1.safetensors", "--classes", "1k"], 2, "expected a network of 1000 classes for 1k"),
         (["w1.safetensors", "--class-names", "none.txt"], 3, "none.txt: expected class names"),
         (["w1.safetensors", "--protocol", "dense-16"], 2, "last map is at least"),

@@ -9,6 +9,7 @@ import typer
 from resnext.catalog import CATALOG, identifier, name
 from resnext.catalog import spec as read_spec
 from resnext.cli.options import AsJson
+from resnext.cli.places import check_new_file
 from resnext.complexity import Complexity, StageCost, complexity
 from resnext.errors import UsageError
 from resnext.files import write_bytes
@@ -49,8 +50,7 @@ def describe(
         _require_all_alone(network, all_, [word for word, given in for_one.items() if given])
         _print_catalog(as_json=as_json)
         return
-    if svg is not None and svg.exists():
-        raise UsageError(f"expected a new file for --svg, found {svg}; move it or choose another")
+    check_new_file(svg, "--svg")
     batch = 32 if batch is None else batch
     spec = read_spec(network, classes=classes)
     cost = complexity(spec, resolution)

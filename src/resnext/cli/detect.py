@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.detect_display import follow_detector
-from resnext.cli.detect_options import Annotations, Data, Images, Width
+from resnext.cli.detect_options import Annotations, Data, Images, Width, check_set
 from resnext.cli.detect_use import evaluate, predict, propose
 from resnext.cli.display import interruptible, loading
-from resnext.cli.options import Device
+from resnext.cli.options import Device, require_beside
 from resnext.cli.resuming import continue_with, resumable
 from resnext.errors import UsageError
 
@@ -172,8 +172,10 @@ def _sets(
     from resnext.detection.coco import read_coco
     from resnext.detection.splits import Sets, open_sets
 
-    if data is not None and annotations is not None:
-        raise UsageError("expected --data or --annotations, found both")
+    check_set(data, split, annotations, images)
+    require_beside("--eval-split", eval_split, "--data", data)
+    require_beside("--eval-annotations", eval_annotations, "--annotations", annotations)
+    require_beside("--eval-images", eval_images, "--eval-annotations", eval_annotations)
     if data is not None:
         return open_sets(data, train=split, evaluation=eval_split)
     if annotations is None or images is None:

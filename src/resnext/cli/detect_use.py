@@ -1,23 +1,30 @@
 """``resnext detect evaluate``, ``propose`` and ``predict``: a finished detector at work."""
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from resnext.cli.detect_display import counted
-from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width
+from resnext.cli.detect_options import Annotations, BatchSize, Data, Images, Width, check_set
 from resnext.cli.display import interruptible, loading
 from resnext.cli.options import Device
+from resnext.cli.places import check_new_file, check_new_folder, free_name
+from resnext.cli.predict import refuse_unusable, say_unusable
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from resnext.deploy.predict import Unusable
     from resnext.detection.coco import Coco
-    from resnext.detection.detecting import Evaluated
+    from resnext.detection.detecting import Evaluated, Found
     from resnext.detection.folder import DetectionFolder
+
+    _OnPicture = tuple[Path, Tensor, tuple[Found, ...]]
 
 
 def evaluate(
@@ -43,14 +50,24 @@ def evaluate(
 
     On its own pictures, or on others of the same classes.
     """
+    check_set(data, split, annotations, images)
+    if results is not None and (save is not None or report is not None):
+        raise UsageError(
+            "expected neither --save nor --report beside --results, which detects nothing; found "
+            f"{'--report' if save is None else '--save'}"
+        )
+    check_new_file(save, "--save")
     with interruptible(lambda: f"{run} is as it was"), loading(stderr=True):
         from resnext.detection.detecting import evaluate_detector, load_detector
         from resnext.detection.folder import DetectionFolder
+        from resnext.files import ensure_folder
         from resnext.runs.planning import resolve_device
 
         found = _scored_set(data, split, annotations, images)
         place = resolve_device(device)
         folder = DetectionFolder.open(run)
+        if report is not None:
+            ensure_folder(report)
     with interruptible(lambda: f"{run} is as it was"):
         if results is not None:
             _print_figures(_of_results(folder, found, results, backend), as_json=as_json)
@@ -65,14 +82,14 @@ def evaluate(
                 precision=precision or folder.record.precision,
             )
         )
+        _print_evaluated(evaluated, as_json=as_json)
         if save is not None:
             _write_json(save, list(evaluated.results))
         if report is not None:
             _, detector = load_detector(run, place)
             page = _write_report(report, folder, detector, evaluated, found)
-        _print_evaluated(evaluated, as_json=as_json)
-        if report is not None and not as_json:
-            print(f"report        {page}")
+            if not as_json:
+                print(f"report        {page}")
 
 
 def propose(
@@ -87,6 +104,8 @@ def propose(
     device: Device = None,
 ) -> None:
     """Say how many objects the proposals contain, of whatever class."""
+    check_set(data, split, annotations, images)
+    check_new_folder(out, "--out")
     with loading(stderr=True):
         from resnext.detection.detecting import (
             data_of,
@@ -95,13 +114,15 @@ def propose(
             proposals_on,
         )
         from resnext.detection.running import Done
+        from resnext.files import ensure_folder
         from resnext.runs.planning import resolve_device
 
     with interruptible(lambda: f"{run} is as it was"):
         folder, detector = load_detector(run, resolve_device(device))
         given = _scored_set(data, split, annotations, images)
         found = data_of(folder.record.evaluation) if given is None else given
-        _check_new(out)
+        if out is not None:
+            ensure_folder(out)
         proposals: list[Any] = []
 
         def all_of_them() -> Iterable[Any]:
@@ -131,8 +152,9 @@ def predict(
     precision: Width = None,
 ) -> None:
     """Find objects on pictures; prints a line of JSON for each."""
-    files = _files(pictures)
+    check_new_folder(out, "--out")
     with loading(stderr=True):
+        from resnext.deploy.predict import Unusable, named, pictures_of
         from resnext.detection.detecting import load_detector
         from resnext.detection.detecting import predict as predictions
         from resnext.detection.drawing import drawn
@@ -140,25 +162,57 @@ def predict(
         from resnext.runs.planning import resolve_device
 
     with interruptible(lambda: "what was drawn is whole"):
+        files = named(pictures_of(pictures))
         folder, detector = load_detector(run, resolve_device(device))
         if out is not None:
             ensure_folder(out)
-        written = []
-        for file, image, objects in predictions(
+        found_on = partial(
+            predictions,
             detector,
             folder.record.categories,
-            files,
             least_score=least_score,
             batch_size=batch_size,
             precision=precision or folder.record.precision,
-        ):
-            line = {"file": str(file), "objects": [found.to_dict() for found in objects]}
+        )
+        written: list[dict[str, Any]] = []
+        taken: set[str] = set()
+        for (name, _), answer in zip(files, _answers(found_on, files, batch_size), strict=True):
+            if isinstance(answer, Unusable):
+                say_unusable(answer)
+                continue
+            file, image, objects = answer
+            line = {"file": name, "objects": [found.to_dict() for found in objects]}
             print(json.dumps(line, ensure_ascii=False), flush=True)
             written.append(line)
             if out is not None:
-                write_bytes(out / f"{file.stem}.jpg", drawn(image, objects))
+                write_bytes(out / f"{free_name(file.stem, taken)}.jpg", drawn(image, objects))
         if out is not None:
             _write_json(out / "predictions.json", written)
+    refuse_unusable(len(files) - len(written), len(files))
+
+
+def _answers(
+    found_on: "Callable[[Sequence[Path]], Iterable[_OnPicture]]",
+    files: Sequence[tuple[str, Path]],
+    batch_size: int,
+) -> "Iterator[_OnPicture | Unusable]":
+    """One for each file, in their order; those beside a picture of no use are done one by one."""
+    from resnext.deploy.predict import Unusable
+
+    for start in range(0, len(files), batch_size):
+        some = files[start : start + batch_size]
+        try:
+            answers = list(found_on([file for _, file in some]))
+        except DataError as error:
+            if len(some) > 1:
+                yield from _answers(found_on, some, 1)
+                continue
+            (name, file), *_ = some
+            # a detector knows the pictures of a batch by their numbers
+            reason = str(error).removeprefix(f"{file}: ").removeprefix("image 0: ")
+            yield Unusable(name=name, reason=f"{name}: {reason}")
+        else:
+            yield from answers
 
 
 def _scored_set(
@@ -167,13 +221,9 @@ def _scored_set(
     from resnext.detection.coco import read_coco
     from resnext.detection.splits import open_sets
 
-    if data is not None and annotations is not None:
-        raise UsageError("expected --data or --annotations, found both")
     if data is not None:
         return open_sets(data, evaluation=split, training=False).evaluation
-    if annotations is not None:
-        if images is None:
-            raise UsageError("expected --images beside --annotations, found none")
+    if annotations is not None and images is not None:
         return read_coco(annotations, images)
     return None
 
@@ -240,8 +290,6 @@ def _percent(value: float | None) -> str:
 def _write_json(path: Path, value: Any) -> None:
     from resnext.files import write_bytes
 
-    if not path.parent.is_dir():
-        raise UsageError(f"expected a folder to write into, found none at {path.parent}")
     write_bytes(path, json.dumps(value, indent=1, ensure_ascii=False).encode())
 
 
@@ -257,11 +305,6 @@ def _write_report(
     return write_report(report_on(folder, detector, evaluated, pictures), out)[0]
 
 
-def _check_new(out: Path | None) -> None:
-    if out is not None and out.exists():
-        raise UsageError(f"expected a new folder, found {out}; nothing was changed")
-
-
 def _store(out: Path, folder: "DetectionFolder", data: "Coco", proposals: list[Any]) -> None:
     from resnext.detection.stored import Stored, key_of
     from resnext.runs.pretrained import initial_weights
@@ -272,28 +315,3 @@ def _store(out: Path, folder: "DetectionFolder", data: "Coco", proposals: list[A
     by_image = {image: (boxes, scores) for image, boxes, scores in proposals}
     for shard, some in stored.shards():
         stored.write(shard, [by_image[i] for i in some])
-
-
-def _files(pictures: list[Path]) -> list[Path]:
-    """The pictures, those of folders in the order of their names.
-
-    Raises:
-        DataError: there is none, or two have one name.
-    """
-    from resnext.data.decode import EXTENSIONS
-
-    found: list[Path] = []
-    for path in pictures:
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
-            if not inside:
-                raise DataError(f"expected pictures in {path}, found none")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"expected a picture or a folder, found no such thing: {path}")
-    twice = [name for name, count in Counter(file.stem for file in found).items() if count > 1]
-    if twice:  # they would be drawn into one file
-        raise DataError(f"expected pictures of different names, found {twice[0]!r} twice")
-    return found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnext.cli.display import interruptible, loading, top5, wait
-from resnext.cli.options import AsJson, Device, Workers
+from resnext.cli.options import AsJson, Device, Workers, require_beside
+from resnext.cli.places import check_new_file
 from resnext.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def evaluate(
         str | None, typer.Option(help="What they count for in the ensemble, such as 2,1,1.")
     ] = None,
     average: Annotated[
-        Literal["probabilities", "logits"], typer.Option(help="What an ensemble averages.")
-    ] = "probabilities",
+        Literal["probabilities", "logits"] | None,
+        typer.Option(help="What an ensemble averages [probabilities]."),
+    ] = None,
     save_scores: Annotated[
         Path | None, typer.Option(help="Write the scores of every image to a .safetensors file.")
     ] = None,
@@ -82,6 +84,8 @@ def evaluate(
 
     Errors with intervals, by class, and how far to trust the probabilities.
     """
+    require_beside("--shares", shares, "--ensemble", ensemble)
+    require_beside("--average", average, "--ensemble", ensemble)
     _check_file(save_scores, len(given), ensemble=ensemble)
     with interruptible(lambda: _untouched(given)):
         with loading(stderr=True):
@@ -101,7 +105,9 @@ def evaluate(
             keep=save_scores is not None,
             class_names=None if class_names is None else read_names(class_names),
         )
-        mix = Mix(weights=_numbers(shares), average=average) if ensemble else None
+        mix = (
+            Mix(weights=_numbers(shares), average=average or "probabilities") if ensemble else None
+        )
         with joined() as world:
             results = wait(
                 compare(
@@ -134,9 +140,9 @@ def _check_file(path: Path | None, count: int, *, ensemble: bool) -> None:
         raise UsageError(
             f"expected one network to save the scores of, or --ensemble, found {count}"
         )
-    if path.suffix != ".safetensors" or path.exists() or not path.parent.is_dir():
-        found = "no such folder" if not path.parent.is_dir() else path
-        raise UsageError(f"expected the name of a new .safetensors file, found {found}")
+    if path.suffix != ".safetensors":
+        raise UsageError(f"expected the name of a new .safetensors file, found {path}")
+    check_new_file(path, "--save-scores")
 
 
 def _numbers(shares: str | None) -> tuple[float, ...] | None:

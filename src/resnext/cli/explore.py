@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from resnext.cli.display import interruptible, loading
-from resnext.errors import UsageError
+from resnext.cli.places import check_new_file
 
 
 def explore(
@@ -17,10 +17,7 @@ def explore(
     It is one file, works offline, and holds the costs of some 25,000 networks. `resnext serve` has
     the same page for any network.
     """
-    if out.exists():
-        raise UsageError(f"expected a new file for --out, found {out}; move it or choose another")
-    if not out.parent.is_dir():
-        raise UsageError(f"expected --out in a folder that exists, found none at {out.parent}")
+    check_new_file(out, "--out")
     with interruptible(lambda: "nothing was written"), loading() as doing:
         from resnext.deploy.explore import file_page
         from resnext.files import write_bytes

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from resnext.errors import UsageError
+
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:N or mps; a GPU if there is one.")
 ]
@@ -32,3 +34,13 @@ Calibrate = Annotated[
 ProfileOption = Annotated[
     str | None, typer.Option("--profile", help="Preprocessing, instead of the network's own.")
 ]
+
+
+def require_beside(option: str, given: object, partner: str, there: object) -> None:
+    """Refuse a word that says nothing without its partner, instead of leaving it out silently.
+
+    Raises:
+        UsageError: it was given, and its partner was not.
+    """
+    if given is not None and not there:
+        raise UsageError(f"expected {partner} beside {option} {given}, found none")

@@ -19,6 +19,7 @@ from resnext.cli.options import (
     OneWeights,
     ProfileOption,
 )
+from resnext.cli.places import check_new_folder, free_name
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def predict(
     """Say what is in pictures: classes and their probabilities."""
     if as_json and as_csv:
         raise UsageError("expected --json or --csv, found both")
-    _check_folder(explain)
+    check_new_folder(explain, "--explain")
     with interruptible(lambda: "what was written is whole"):
         with loading(stderr=True) as doing:
             from resnext.data.class_list import read_names
@@ -73,10 +74,7 @@ def predict(
         show = _Json() if as_json else _Csv() if as_csv else _Table(files)
         answers = _answers(artifact, ready, files, top, batch, explain)
         bad = _shown(answers, len(files), show, artifact, ready)
-    if bad:
-        raise DataError(
-            f"expected pictures, found {bad} of {len(files)} that cannot be used, named above"
-        )
+    refuse_unusable(bad, len(files))
 
 
 def opened(
@@ -92,6 +90,23 @@ def opened(
     chosen = choose(artifact, precision, calibration=images, batch_size=batch)
     print(f"engine: {chosen}", file=sys.stderr)
     return chosen.engine
+
+
+def say_unusable(found: "Unusable") -> None:
+    """Name a picture of no use on stderr, and go on."""
+    print(f"unusable: {found.reason}", file=sys.stderr)
+
+
+def refuse_unusable(bad: int, count: int) -> None:
+    """What a command ends with if there were pictures of no use.
+
+    Raises:
+        DataError: there were.
+    """
+    if bad:
+        raise DataError(
+            f"expected pictures, found {bad} of {count} that cannot be used, named above"
+        )
 
 
 def _answers(
@@ -125,13 +140,8 @@ def _drawer(artifact: "Artifact", folder: Path) -> "Callable[[str, Content, str]
 
     def draw(name: str, content: "Content", label: str) -> None:
         stem = content.stem if isinstance(content, Path) else "stdin"
-        free, number = stem, 1
-        while free in taken:
-            number += 1
-            free = f"{stem}-{number}"
-        taken.add(free)
         found = explain(artifact, decode_picture(content, name), label, model=model, name=name)
-        write_bytes(folder / f"{free}.png", found.png())
+        write_bytes(folder / f"{free_name(stem, taken)}.png", found.png())
 
     return draw
 
@@ -153,7 +163,7 @@ def _shown(
         for answer in answers:
             if isinstance(answer, Unusable):
                 bad.append(answer)
-                print(f"unusable: {answer.reason}", file=sys.stderr)
+                say_unusable(answer)
             else:
                 show.answer(answer)
             bar.advance(task)
@@ -241,9 +251,3 @@ def _files(pictures: list[Path]) -> "list[tuple[str, Content]]":
     others = [path for path in pictures if str(path) != STDIN]
     content = sys.stdin.buffer.read(MAX_BYTES + 1)
     return [("standard input", content), *named(pictures_of(others))]
-
-
-def _check_folder(folder: Path | None) -> None:
-    """Refuse a folder whose files would be replaced."""
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"expected a new or empty folder for --explain, found {folder}")
