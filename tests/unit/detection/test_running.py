@@ -1,6 +1,9 @@
 """Whole detectors from plan to figures on made-up pictures."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -24,6 +27,7 @@ from resnext.detection.trainer import DetectionTrainer
 from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError, UsageError
 from resnext.runs.running import Notice
 from resnext.runs.signals import Stop
+from resnext.training import checkpoint
 from resnext.training.checkpoint import load_weights
 from unit.detection.scenes import write_scenes
 
@@ -118,6 +122,35 @@ def test_a_run_that_was_stopped_continues_to_the_bit(sets, tmp_path, profile, st
     notices = [r for r in train_detector(again, broken) if isinstance(r, Notice)]
     assert notices[0].text.startswith("continuing behind step 2 of 4")
     require_equal(weights(whole), weights(broken))
+
+
+def test_asked_to_end_in_the_middle_of_a_save_it_saves_once(sets, tmp_path, monkeypatch):
+    """The signal's thread comes while the main one has all but the checksums on disk."""
+    write_bytes, nearly = checkpoint.write_bytes, threading.Event()
+
+    def slowly(path, data):
+        if path.name == checkpoint.SUMS:
+            nearly.set()
+        time.sleep(0.1)
+        write_bytes(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", slowly)
+    plan, stop = planned(sets, steps=1), Stop()
+    folder = plan.create(tmp_path / "run")
+
+    def asked():
+        assert nearly.wait(60)
+        saved = stop.last_resort()
+        return saved, folder.newest()  # as it is when the process ends now
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(asked)
+        list(train_detector(plan, folder, stop=stop))
+        assert folder.newest()[1] == []
+        saved, (newest, problems) = answer.result()
+    assert (saved, problems) == (True, [])
+    assert newest.state["step"] == 1
+    assert [path.name for path in folder.checkpoints()] == ["step-00000001"]
 
 
 def test_one_seed_is_one_detector(sets, tmp_path):
