@@ -1,6 +1,7 @@
 """Whole detectors from plan to figures on made-up pictures."""
 
 import json
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from resnext.detection.again import plan_again
 from resnext.detection.batches import Steps
@@ -293,6 +295,28 @@ def test_masks_are_trained_and_scored(sets, tmp_path):
         "boxes, %",
         "masks, %",
     ]
+
+
+def test_a_picture_too_small_for_proposals_is_trained_on_and_predicted(tmp_path):
+    """12 pixels, where a proposal has 16 at least; no object is on it either."""
+
+    def shrink(content):
+        content["images"][0] |= {"width": 12, "height": 12}
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] != 1]
+
+    write_scenes(tmp_path / "data", "train2017", 3, change=shrink)
+    write_scenes(tmp_path / "data", "val2017", 3, first=31)
+    file = tmp_path / "data" / "train2017" / "000000000001.jpg"
+    Image.new("RGB", (12, 12), "grey").save(file)
+    few = PAPER | {"at_once": "1"}  # the picture is a part of its own
+    plan = planned(open_sets(tmp_path / "data"), "paper", settings=few, empty=True)
+    folder, records = trained(plan, tmp_path / "run")
+    steps = [r for r in records if isinstance(r, DetectionStep)]
+    assert len(steps) == 8
+    assert all(math.isfinite(loss) for step in steps for loss in step.losses.values())
+    _, detector = load_detector(folder.path)
+    ((_, _, objects),) = predict(detector, folder.record.categories, [file], least_score=0.0)
+    assert objects == ()
 
 
 def test_losses_fall(sets, tmp_path):
