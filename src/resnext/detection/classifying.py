@@ -132,7 +132,7 @@ class Classifier(RoIHeads):
     ) -> tuple[Tensor, Tensor]:
         """Cross entropy, and smooth L1 of objects over the number of all."""
         objects = torch.where(labels > 0)[0]
-        offsets = offsets.view(len(labels), -1, 4)
+        offsets = offsets.view(*logits.shape, 4)
         moved = F.smooth_l1_loss(
             offsets[objects, labels[objects]],
             wanted[objects],
@@ -236,7 +236,7 @@ class Classifier(RoIHeads):
         """
         counts = [len(p) for p in proposals]
         probabilities = torch.split(F.softmax(class_logits, -1), counts)
-        offsets = torch.split(box_regression.view(len(box_regression), -1, 4), counts)
+        offsets = torch.split(box_regression.view(*class_logits.shape, 4), counts)
         found = [
             self._of_image(*image)
             for image in zip(probabilities, offsets, proposals, image_shapes, strict=True)

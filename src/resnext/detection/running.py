@@ -1,8 +1,9 @@
 """Training a detector with its folder: phases, checkpoints, proposals between the two steps."""
 
+import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from resnext.detection.batches import Parts, Steps, load_image, step_batches
@@ -92,6 +93,7 @@ class _Run:
     ) -> None:
         self.plan, self.folder, self.world, self.stop = plan, folder, world, stop
         self._save_seconds, self._saved_at = save_seconds, time.monotonic()
+        self._saving = threading.Lock()
         begun = world.from_first(folder.checkpoints)
         # weights that are loaded next need not be made first
         fresh = replace(plan, initial=None, recalibrated=0) if begun else plan
@@ -213,18 +215,19 @@ class _Run:
         self._saved_at = time.monotonic()
 
     def _write(self) -> None:
-        self.folder.save(
-            self._updates(),
-            Checkpoint(
-                weights=self.detector.state_dict(),
-                training=self.trainer.tensors(),
-                state={
-                    "phase": self._phase,
-                    "step": self.trainer.done,
-                    "seconds": self._seconds,
-                    "waited": self._waited,
-                },
-            ),
+        with self._saving:
+            self.folder.save(self._updates(), self._checkpoint())
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            weights=self.detector.state_dict(),
+            training=self.trainer.tensors(),
+            state={
+                "phase": self._phase,
+                "step": self.trainer.done,
+                "seconds": self._seconds,
+                "waited": self._waited,
+            },
         )
 
     def _last_resort(self) -> bool:
@@ -232,7 +235,7 @@ class _Run:
         if not self.world.first:
             time.sleep(_FIRST_SAVES)
             return True
-        with self.trainer.committing, suppress(FileExistsError):
+        with self.trainer.committing:
             self._write()
         return True
 

@@ -208,7 +208,7 @@ def _overlaps(box: NDArray[np.float64], boxes: NDArray[np.float32]) -> NDArray[n
     return found
 
 
-def _evaluated(data: Coco, results: list[Result], kind: str, backend: Backend) -> Any:
+def _evaluated(data: Coco, results: list[Result], kind: Kind, backend: Backend) -> Any:
     coco, evaluation = coco_classes(backend)
     if not results:
         return None
@@ -216,11 +216,19 @@ def _evaluated(data: Coco, results: list[Result], kind: str, backend: Backend) -
         truth = coco()
         truth.dataset = _annotations(data)
         truth.createIndex()
-        found = truth.loadRes([dict(result) for result in results])
+        found = truth.loadRes([_loadable(truth, result, kind) for result in results])
         run = evaluation(truth, found, kind)
         run.evaluate()
         run.accumulate()
     return run
+
+
+def _loadable(truth: Any, result: Result, kind: Kind) -> Result:
+    """A detection for `loadRes`, which takes the area of a box, if there is one, for the mask's."""
+    if kind == "bbox":
+        return dict(result)
+    rest = {name: value for name, value in result.items() if name != "bbox"}
+    return {**rest, "segmentation": truth.annToRLE(result)}  # areas are of packed masks only
 
 
 def _annotations(data: Coco) -> dict[str, Any]:

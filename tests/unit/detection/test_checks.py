@@ -130,3 +130,22 @@ def test_images_without_objects_train_and_leave_no_box_gradient():
     assert losses["loss_box_reg"] == losses["loss_rpn_box_reg"] == 0
     sum(losses.values()).backward()
     assert detector.roi_heads.box_predictor.bbox_pred.weight.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "masks"), [("paper", False), ("modern", True), ("modern-fpn", True)]
+)
+def test_where_nothing_is_proposed_nothing_is_found_and_nothing_is_learned(name, masks):
+    detector = tiny_detector(name, least_side=16.0, masks=masks, detections=5)
+    small, rest = pictures((12, 12), (60, 90))
+    with torch.no_grad():
+        (found,) = detector.eval()([small])
+        assert [len(value) for value in found.values()] == [0] * (3 + masks)
+        assert [set(one) for one in detector([small, rest])] == [set(found)] * 2
+    nothing = target() | ({"masks": torch.zeros(0, 12, 12, dtype=torch.uint8)} if masks else {})
+    if name == "paper":
+        losses = detector.classifying.train()([small], [nothing], [torch.zeros(0, 4)])
+    else:
+        losses = detector.train()([small], [nothing])
+    assert losses["loss_classifier"] == losses["loss_box_reg"] == 0
+    sum(losses.values()).backward()

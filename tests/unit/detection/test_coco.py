@@ -1,5 +1,6 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from resnext.detection import splits
 from resnext.detection.coco import read_coco
 from resnext.detection.detecting import data_of
 from resnext.detection.folder import SetRecord
-from resnext.detection.splits import open_sets, open_split
+from resnext.detection.splits import check_pair, open_sets, open_split
 from resnext.errors import DataError, UsageError
 from unit.detection.scenes import write_scenes
 
@@ -204,6 +205,49 @@ def test_nothing_to_learn_from_is_refused(tmp_path):
     write_scenes(tmp_path, "val2017", 2, first=9)
     with pytest.raises(DataError, match="expected images with objects, found none"):
         open_sets(tmp_path)
+
+
+def test_a_part_of_2014_is_not_scored_on_what_it_is_part_of(files_of_2014):
+    """Folders and files of annotations are others; three pictures are not."""
+    (files_of_2014 / "annotations" / "minival.txt").write_text("12\n15\n")
+    open_sets(files_of_2014, train="trainval35k", evaluation="minival")
+    with pytest.raises(DataError, match=r"other images in val2014 than in trainval35k, found 3 in"):
+        open_sets(files_of_2014, train="trainval35k", evaluation="val2014")
+
+
+def test_2014_and_2017_are_the_same_pictures_under_other_names(files_of_2014, monkeypatch):
+    write_scenes(files_of_2014, "train2017", 3, first=13)
+    write_scenes(files_of_2014, "val2017", 2, first=11)
+    monkeypatch.setattr(splits, "COUNTS", {"val2014": 5, "val2017": 2, "train2017": 3})
+    train, evaluation, of_2014 = (
+        open_split(files_of_2014, split) for split in ("train2017", "val2017", "val2014")
+    )
+    check_pair(train, evaluation)
+    with pytest.raises(DataError, match=r"in val2017 than in val2014, found 2 in both, such as 11"):
+        check_pair(of_2014, evaluation)
+    with pytest.raises(DataError, match=r"found 3 in both, such as 13"):
+        check_pair(train, of_2014)
+    with pytest.raises(DataError, match=r"found 3 in both, such as 13"):
+        check_pair(replace(train, name="instances_train2017"), of_2014)
+    # other sets number their pictures as they like
+    check_pair(train, of_2014.subset([2, 3], "own"))
+
+
+def test_sets_of_ones_own_share_files_not_numbers(tmp_path):
+    """Both count from 1, as most do; the folder may have several names."""
+    write_scenes(tmp_path, "train2017", 4)
+    write_scenes(tmp_path, "val2017", 3)
+    whole, other = open_sets(tmp_path).train, open_sets(tmp_path).evaluation
+    check_pair(whole, other)
+    check_pair(whole, whole)
+    (tmp_path / "link").symlink_to(tmp_path / "train2017")
+    for images in (tmp_path / "train2017", tmp_path / "link"):
+        some = replace(whole.subset([2, 3], "some"), images=images)
+        with pytest.raises(DataError, match=r"images in some than in train2017, found 2 in both"):
+            check_pair(whole, some)
+        # the same pictures, counted anew
+        with pytest.raises(DataError, match=r"found 2 in both, such as .*000000000003.jpg"):
+            check_pair(whole, replace(some, ids=np.array([51, 52])))
 
 
 @pytest.mark.skipif("RESNEXT_DATA" not in os.environ, reason="RESNEXT_DATA names no real data")

@@ -1,10 +1,15 @@
 """Whole detectors from plan to figures on made-up pictures."""
 
 import json
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from resnext.detection.again import plan_again
 from resnext.detection.batches import Steps
@@ -24,6 +29,7 @@ from resnext.detection.trainer import DetectionTrainer
 from resnext.errors import CheckpointError, DataError, NotFiniteError, PreemptedError, UsageError
 from resnext.runs.running import Notice
 from resnext.runs.signals import Stop
+from resnext.training import checkpoint
 from resnext.training.checkpoint import load_weights
 from unit.detection.scenes import write_scenes
 
@@ -118,6 +124,35 @@ def test_a_run_that_was_stopped_continues_to_the_bit(sets, tmp_path, profile, st
     notices = [r for r in train_detector(again, broken) if isinstance(r, Notice)]
     assert notices[0].text.startswith("continuing behind step 2 of 4")
     require_equal(weights(whole), weights(broken))
+
+
+def test_asked_to_end_in_the_middle_of_a_save_it_saves_once(sets, tmp_path, monkeypatch):
+    """The signal's thread comes while the main one has all but the checksums on disk."""
+    write_bytes, nearly = checkpoint.write_bytes, threading.Event()
+
+    def slowly(path, data):
+        if path.name == checkpoint.SUMS:
+            nearly.set()
+        time.sleep(0.1)
+        write_bytes(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", slowly)
+    plan, stop = planned(sets, steps=1), Stop()
+    folder = plan.create(tmp_path / "run")
+
+    def asked():
+        assert nearly.wait(60)
+        saved = stop.last_resort()
+        return saved, folder.newest()  # as it is when the process ends now
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(asked)
+        list(train_detector(plan, folder, stop=stop))
+        assert folder.newest()[1] == []
+        saved, (newest, problems) = answer.result()
+    assert (saved, problems) == (True, [])
+    assert newest.state["step"] == 1
+    assert [path.name for path in folder.checkpoints()] == ["step-00000001"]
 
 
 def test_one_seed_is_one_detector(sets, tmp_path):
@@ -260,6 +295,28 @@ def test_masks_are_trained_and_scored(sets, tmp_path):
         "boxes, %",
         "masks, %",
     ]
+
+
+def test_a_picture_too_small_for_proposals_is_trained_on_and_predicted(tmp_path):
+    """12 pixels, where a proposal has 16 at least; no object is on it either."""
+
+    def shrink(content):
+        content["images"][0] |= {"width": 12, "height": 12}
+        content["annotations"] = [r for r in content["annotations"] if r["image_id"] != 1]
+
+    write_scenes(tmp_path / "data", "train2017", 3, change=shrink)
+    write_scenes(tmp_path / "data", "val2017", 3, first=31)
+    file = tmp_path / "data" / "train2017" / "000000000001.jpg"
+    Image.new("RGB", (12, 12), "grey").save(file)
+    few = PAPER | {"at_once": "1"}  # the picture is a part of its own
+    plan = planned(open_sets(tmp_path / "data"), "paper", settings=few, empty=True)
+    folder, records = trained(plan, tmp_path / "run")
+    steps = [r for r in records if isinstance(r, DetectionStep)]
+    assert len(steps) == 8
+    assert all(math.isfinite(loss) for step in steps for loss in step.losses.values())
+    _, detector = load_detector(folder.path)
+    ((_, _, objects),) = predict(detector, folder.record.categories, [file], least_score=0.0)
+    assert objects == ()
 
 
 def test_losses_fall(sets, tmp_path):

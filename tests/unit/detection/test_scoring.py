@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from resnext.detection.coco import read_coco
+from resnext.detection.packages import coco_classes, coco_masks
 from resnext.detection.scoring import recall, score
 from resnext.errors import DataError
 from unit.detection.scenes import write_scenes
@@ -111,6 +112,64 @@ def test_the_faster_backend_has_equal_answers(data, seed, kind):
     for field in slow.keys() - {"backend"}:
         # published difference: 2e-16
         assert fast[field] == pytest.approx(slow[field], abs=1e-12), field
+
+
+def result_of(mask, score):
+    """A detection of class 3 on image 1, as a file of results has it."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    left, top = float(columns[0]), float(rows[0])
+    box = [left, top, columns[-1] + 1 - left, rows[-1] + 1 - top]
+    packed = coco_masks().encode(np.asfortranarray(mask))
+    return {
+        "image_id": 1,
+        "category_id": 3,
+        "bbox": box,
+        "score": score,
+        "segmentation": {**packed, "counts": packed["counts"].decode()},
+    }
+
+
+@pytest.fixture
+def thin(tmp_path):
+    """A small and a large object, both found, and above them a line: small, in a large box."""
+    small, large, line = np.zeros((3, 160, 300), np.uint8)
+    small[130:132, 5:155] = 1
+    large[10:110, 180:280] = 1
+    for row in range(150):
+        line[row, row : row + 2] = 1
+
+    def change(content):
+        first = content["annotations"][0]
+        rows = [result_of(mask, 1.0) for mask in (small, large)]
+        content["annotations"] = [
+            {**first, **row, "id": k, "area": int(mask.sum())}
+            for k, (mask, row) in enumerate(zip((small, large), rows, strict=True), 1)
+        ]
+
+    write_scenes(tmp_path, count=1, change=change, width=300, height=160)
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    return read_coco(file, tmp_path / "train2017"), [
+        result_of(mask, score) for mask, score in ((line, 0.99), (small, 0.9), (large, 0.9))
+    ]
+
+
+@pytest.mark.parametrize("backend", ["pycocotools", "faster"])
+def test_sizes_of_masks_are_their_pixels(thin, backend):
+    data, results = thin
+    assert results[0]["bbox"] == [0.0, 0.0, 151.0, 150.0]
+    coco, evaluation = coco_classes("pycocotools")
+    truth = coco(str(data.annotations[0]))
+    masks = [{name: r[name] for name in r if name != "bbox"} for r in results]
+    run = evaluation(truth, truth.loadRes(masks), "segm")
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    wanted = [None if x < 0 else x for x in run.stats]
+    found = score(data, results, kind="segm", backend=backend)
+    assert list(found.to_dict().values())[:12] == pytest.approx(wanted, abs=1e-12)
+    assert (found.ap_small, found.ap_large) == pytest.approx((0.5, 1.0))
+    boxes = score(data, results, backend=backend)
+    assert (boxes.ap_small, boxes.ap_large) == pytest.approx((1.0, 0.5))
 
 
 @pytest.mark.parametrize("backend", ["pycocotools", "faster"])
