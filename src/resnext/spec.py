@@ -26,6 +26,11 @@ def _check_count(name: str, value: object, least: int = 1) -> None:
         raise SpecError(f"expected {name} as a whole number of at least {least}, found {value!r}")
 
 
+def _check_flag(name: str, value: object) -> None:
+    if type(value) is not bool:
+        raise SpecError(f"expected {name} as true or false, found {value!r}")
+
+
 def _check_kernel(kernel: object) -> None:
     _check_count("kernel", kernel)
     if isinstance(kernel, int) and kernel % 2 == 0:
@@ -217,6 +222,8 @@ class Stem:
     def __post_init__(self) -> None:
         if not self.convs:
             raise SpecError("expected at least one convolution in the stem, found none")
+        _check_flag("norm", self.norm)
+        _check_flag("pool", self.pool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +247,8 @@ class Spec:
     def __post_init__(self) -> None:
         _check_count("classes", self.classes)
         _check_count("in_channels", self.in_channels)
+        _check_flag("preactivation", self.preactivation)
+        _check_flag("path_norm", self.path_norm)
         if self.shortcut not in ("A", "B", "C", "none"):
             raise SpecError(f"expected shortcut A, B, C or none, found {self.shortcut!r}")
         if not self.stages:

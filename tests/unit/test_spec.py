@@ -110,6 +110,15 @@ def test_dictionaries_with_wrong_fields_are_refused(change: dict[str, object]):
         Spec.from_dict(record)
 
 
+@pytest.mark.parametrize("value", ["no", 1, None, []])
+@pytest.mark.parametrize("field", ["preactivation", "path_norm", "norm", "pool"])
+def test_only_true_and_false_are_read_as_such(field: str, value: object):
+    record = imagenet(50).to_dict()
+    (record["stem"] if field in record["stem"] else record)[field] = value
+    with pytest.raises(SpecError, match=f"expected {field} as true or false, found "):
+        Spec.from_dict(record)
+
+
 def test_dictionaries_with_missing_fields_are_refused():
     record = imagenet(50).to_dict()
     del record["stem"]

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data import native
-from resnext.data.decode import BROKEN, FORMATS, MAX_BYTES, decode
+from resnext.data.decode import BROKEN, FORMATS, decode
 from resnext.data.leftovers import leftovers
-from resnext.data.source import Encoded, Source
+from resnext.data.source import Source, fetch
 from resnext.errors import DataError
 
 BAD = ("unreadable", "damaged")
@@ -183,30 +183,6 @@ def _inspect(source: Source, row: int) -> _Seen:
         detail = str(error).removeprefix(f"{where}: ")
         return _Seen(None, (Finding(kind="unreadable", where=where, detail=detail),))
     return _looked_at(content, where)
-
-
-def fetch(place: Encoded, where: str) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        DataError: they cannot be read, or are too many; the message starts with `where`.
-    """
-    if place.data is not None:
-        return place.data
-    assert place.path is not None
-    try:
-        with place.path.open("rb") as file:
-            size = place.size if place.size >= 0 else os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise DataError(
-                    f"{where}: expected at most {MAX_BYTES // 2**20} MiB, found {size // 2**20}"
-                )
-            file.seek(place.offset)
-            return file.read(size)
-    except FileNotFoundError as error:
-        raise DataError(f"{where}: expected an image, found no such file") from error
-    except OSError as error:
-        raise DataError(f"{where}: expected an image, found: {error.strerror}") from error
 
 
 def _looked_at(content: bytes, where: str) -> _Seen:

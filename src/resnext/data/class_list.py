@@ -184,7 +184,8 @@ def select(source: Source, chosen: ClassList, *, needed: Sequence[str]) -> Subse
     Raises:
         DataError: one of them is missing.
     """
-    missing = [name for name in needed if name not in set(source.classes)]
+    present = set(source.classes)
+    missing = [name for name in needed if name not in present]
     if missing:
         raise DataError(
             f"expected the {len(needed)} classes of the list, found {len(missing)} missing,"

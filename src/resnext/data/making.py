@@ -315,6 +315,13 @@ class OpenFiles:
             os.close(descriptor)
 
 
+def _in_files(source: Source) -> bool:
+    try:
+        return source.encoded(0) is not None
+    except DataError:  # a row without bytes: training may stand in for it
+        return True
+
+
 def why_not(engine: Used, source: Source, profile: Profile) -> str | None:
     """Why an engine cannot make these images; None if it can."""
     if engine == "pillow":
@@ -322,7 +329,7 @@ def why_not(engine: Used, source: Source, profile: Profile) -> str | None:
     view = profile.view
     if not isinstance(view, Photo) or view.filter not in _FILTERS[engine]:
         return f"it does not make profile {profile.name}"
-    if source.encoded(0) is None:
+    if not _in_files(source):
         return "the images are not in files"
     if engine == "native":
         return native.reason()

@@ -6,6 +6,7 @@ group for most images and is slow.
 """
 
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,22 +60,27 @@ class _Scan:
 
 
 class _Cache:
-    """The row groups used last, up to `CACHE_BYTES`; arrives empty in another process."""
+    """The row groups used last, up to `CACHE_BYTES`; arrives empty in another process.
+
+    Threads share it: whoever misses a group loads it while the others wait, so each is loaded once.
+    """
 
     def __init__(self) -> None:
         self._groups: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type["_Cache"], tuple[()]]:
         return _Cache, ()
 
     def get(self, number: int, load: Callable[[], Any]) -> Any:
         """Row group `number`, loaded if it is not here."""
-        if number not in self._groups:
-            self._groups[number] = load()
-            while len(self._groups) > 1 and self.nbytes > CACHE_BYTES:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(number)
-        return self._groups[number]
+        with self._lock:
+            if number not in self._groups:
+                self._groups[number] = load()
+                while len(self._groups) > 1 and self.nbytes > CACHE_BYTES:
+                    self._groups.popitem(last=False)
+            self._groups.move_to_end(number)
+            return self._groups[number]
 
     @property
     def nbytes(self) -> int:

@@ -5,6 +5,7 @@ checkpoint and every score. What is random in it is a pure function of (seed, ep
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,11 @@ from resnext.data.digits import is_digits
 from resnext.data.order import Key, colour_numbers
 from resnext.data.photos import Filter, Photo
 from resnext.data.pictures import DIGITS, Floats, Picture, Pixels, cifar
-from resnext.data.source import DataSet
-from resnext.errors import UsageError
+from resnext.data.source import DataSet, Source
+from resnext.errors import DataError, UsageError
+
+_LOOKED_AT = 10
+"""Images of which one must be readable to tell their kind: training stands in for a damaged one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,9 +184,20 @@ def default_profile(data: DataSet) -> Profile:
     """What to do with a data set when nothing else is said, judged by its first training image.
 
     The digits have their own; 32 x 32 pictures are treated as CIFAR's; anything else as photos.
+    Images that cannot be read are passed over, up to a few.
+
+    Raises:
+        DataError: none of the first few can be read; the message names the first.
     """
     if is_digits(data):
         return profile("digits")
-    if data.train.read(0).size == (32, 32):
+    if _first_size(data.train) == (32, 32):
         return profile("cifar100" if len(data.classes) == 100 else "cifar10")
     return profile("pil-224")
+
+
+def _first_size(source: Source) -> tuple[int, int]:
+    for index in range(min(_LOOKED_AT, len(source))):
+        with suppress(DataError):
+            return source.read(index).size
+    return source.read(0).size  # says what is wrong with the first

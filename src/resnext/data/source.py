@@ -65,7 +65,30 @@ class Encoded:
         if known and stat.S_ISREG(found.st_mode):
             return descriptor
         os.close(descriptor)
-        raise OSError(errno.ESTALE, "no regular file, or not the indexed one")
+        odd = "no regular file" if self.state is None else "not the indexed file"
+        raise OSError(errno.ESTALE, odd)
+
+
+def fetch(place: Encoded, where: str) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: they cannot be read, or are too many; the message starts with `where`.
+    """
+    try:
+        return place.read()
+    except OSError as error:
+        raise DataError(f"{where}: {_problem(place, error)}") from error
+
+
+def _problem(place: Encoded, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return "expected an image, found no such file"
+    if error.errno == errno.EFBIG:
+        return f"expected at most {MAX_BYTES // 2**20} MiB, found {error.strerror}"
+    if error.errno == errno.ESTALE and place.state is not None:
+        return "expected the indexed archive, found another"
+    return f"expected an image, found: {error.strerror}"
 
 
 class Source(Protocol):

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnext.data import folder, ilsvrc, shards, store
-from resnext.data.decode import MAX_BYTES, decode
+from resnext.data.decode import decode
 from resnext.data.index import Scanned, last, printable
 from resnext.data.shards import Entry
-from resnext.data.source import Encoded, Source, check_labels, digest
+from resnext.data.source import Encoded, Source, check_labels, digest, fetch
 from resnext.data.store import Table
 from resnext.data.subset import Subset
 from resnext.errors import DataError
@@ -67,7 +67,8 @@ class TarSource:
 
     def read(self, index: int) -> Image.Image:
         """See `Source.read`."""
-        return decode(self._bytes(index), self.describe(index))
+        where = self.describe(index)
+        return decode(fetch(self.encoded(index), where), where)
 
     def encoded(self, index: int) -> Encoded:
         """See `Source.encoded`: a piece of an archive."""
@@ -90,27 +91,6 @@ class TarSource:
     def fingerprint(self) -> str:
         """See `Source.fingerprint`: over names and sizes, not contents."""
         return digest(str(self.table.meta["fingerprint"]), *self.classes, self.labels)
-
-    def _bytes(self, index: int) -> bytes:
-        place = self.encoded(index)
-        assert place.path is not None
-        if place.size > MAX_BYTES:
-            raise DataError(
-                f"{self.describe(index)}: expected at most {MAX_BYTES // 2**20} MiB,"
-                f" found {place.size // 2**20}"
-            )
-        try:
-            with place.path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                content = os.pread(file.fileno(), place.size, place.offset)
-        except OSError as error:
-            raise DataError(
-                f"{self.describe(index)}: expected to read it, found: {error.strerror}"
-            ) from error
-        state = self.table.meta["states"][int(self.table.arrays["shards"][index])]
-        if [found.st_size, found.st_mtime_ns] != state[:2]:
-            raise DataError(f"{self.describe(index)}: expected the indexed archive, found another")
-        return content
 
 
 def find(location: Path) -> tuple[Path, ...]:

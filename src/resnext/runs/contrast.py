@@ -1,7 +1,8 @@
 """Runs beside each other: what differs, and whether their results do by more than seeds explain.
 
-Runs that differ in their seed alone form a group; the machine may differ too, which is said. Groups
-are compared by the last epoch's validation error, which nothing was chosen by.
+Runs that differ in their seed alone form a group; what does not decide a result may differ too,
+which is said: the machine, places, micro-batches. Groups are compared by the last epoch's
+validation error, which nothing was chosen by.
 """
 
 import math
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from resnext.errors import UsageError
 from resnext.runs.folder import RunFolder
+from resnext.runs.pretrained import Initial
 from resnext.runs.records import EpochRecord, RunRecord, best, ended_early
 
 CONFIDENCE = 0.95
@@ -30,10 +32,16 @@ _KINDS: dict[str, Kind] = {
     "device": "machine",
     "threads": "machine",
     "processes": "machine",
+    "micro_batch": "machine",
+    "data.name": "machine",
     "data.location": "machine",
+    "initial_weights.path": "machine",
     "versions.platform": "machine",
 }
-"""Of fields and of all below them; any other field says in which way the run was computed."""
+"""Of fields and of all below them; any other field says in which way the run was computed.
+
+What data and weights are, their fingerprint and SHA-256 say.
+"""
 
 _NOT_COMPARED = {"format", "seed", "command", "started"}
 
@@ -74,7 +82,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Runs that differ in their seed alone, and perhaps in their machine.
+    """Runs that differ in their seed alone, and perhaps in what does not decide a result.
 
     Attributes:
         label: A, B, C, ... in the order in which they were given.
@@ -179,7 +187,9 @@ def _groups(folders: Sequence[RunFolder]) -> tuple[Group, ...]:
 def _key(record: RunRecord) -> tuple[tuple[str, str], ...]:
     """All that runs of one group have in common."""
     return tuple(
-        (field, repr(value)) for field, value in _flat(record).items() if _kind(field) != "machine"
+        (field, repr(value))
+        for field, value in _flat(record).items()
+        if _kind(field, record) != "machine"
     )
 
 
@@ -206,12 +216,18 @@ def record_differences(first: RunRecord, second: RunRecord) -> Iterator[Differen
     for field in dict.fromkeys((*ours, *theirs)):
         if ours.get(field) != theirs.get(field):
             yield Difference(
-                kind=_kind(field), field=field, first=ours.get(field), second=theirs.get(field)
+                kind=_kind(field, first, second),
+                field=field,
+                first=ours.get(field),
+                second=theirs.get(field),
             )
 
 
 def _flat(record: RunRecord) -> dict[str, Any]:
     fields = record.model_dump(mode="json", exclude=_NOT_COMPARED)
+    if record.initial_weights is not None:
+        initial = Initial.parse(record.initial_weights)
+        fields["initial_weights"] = {"path": str(initial.path), "sha256": initial.sha256}
     return dict(_leaves("", fields))
 
 
@@ -228,7 +244,10 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{name}.{key}" if name else key, inner)
 
 
-def _kind(field: str) -> Kind:
+def _kind(field: str, *records: RunRecord) -> Kind:
+    """Of a field of these records: without parts, normalisation sees a micro-batch at once."""
+    if field == "micro_batch" and not all(record.recipe.bn_batch for record in records):
+        return "way"
     return _KINDS.get(field) or _KINDS.get(field.partition(".")[0], "way")
 
 

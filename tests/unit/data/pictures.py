@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def write_folder(
 
 def write_parquet(
     path: Path,
-    contents: list[bytes],
+    contents: Sequence[bytes | None],
     labels: list[int],
     *,
     names: list[str] | None = None,

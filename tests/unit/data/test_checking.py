@@ -1,6 +1,8 @@
 """Looking at every image: each kind of damage and oddity is found, and named."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 from resnext.data import class_list, native
 from resnext.data.checking import Checked, CheckReport, Finding, check
 from resnext.data.class_list import ClassList
+from resnext.data.decode import MAX_BYTES
 from resnext.data.opening import open_parts
 from unit.data.pictures import encoded, picture, write_folder, write_parquet
 from unit.data.test_tar import shard, write_tar
@@ -146,6 +149,41 @@ def test_a_file_that_vanishes_is_found(tmp_path: Path) -> None:
     (found,) = [step for step in check(parts) if isinstance(step, Finding)]
     assert (found.kind, Path(found.where).name) == ("unreadable", "1.png")
     assert found.detail == "expected an image, found no such file"
+
+
+def test_a_pipe_is_found_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, {"a": 1, "b": 1})
+    pipe = root / "a" / "x.png"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        checked = pool.submit(outcome, root)
+        try:
+            (found,), report = checked.result(timeout=60)
+        finally:
+            os.close(os.open(pipe, os.O_RDWR))  # wakes whoever waits all the same
+    assert (found.kind, found.where) == ("unreadable", str(pipe))
+    assert found.detail == "expected an image, found: no regular file"
+    assert report.bad == 1
+
+
+def test_an_archive_that_is_not_the_indexed_one_is_found(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", shard({1: 0, 2: 1}))
+    parts = open_parts(path)
+    write_tar(path, shard({1: 0, 2: 1, 3: 1}))
+    found = [step for step in check(parts) if isinstance(step, Finding)]
+    assert [(f.kind, f.where) for f in found] == [
+        ("unreadable", f"x.tar: {number:06d}.png") for number in (1, 2)
+    ]
+    assert {f.detail for f in found} == {"expected the indexed archive, found another"}
+
+
+def test_a_file_too_large_for_an_image_is_found_and_not_read(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, {"a": 1, "b": 1})
+    with (root / "a" / "x.png").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    (found,), _ = outcome(root)
+    assert found.kind == "unreadable"
+    assert found.detail == "expected at most 256 MiB, found 268435457 bytes"
 
 
 def test_a_lone_folder_to_score_on(tmp_path: Path) -> None:

@@ -228,3 +228,20 @@ def test_the_default_profile_follows_the_first_image(tmp_path: Path) -> None:
             content = encoded(picture(number, width=32, height=32))
             (tmp_path / "small" / name / f"{number}.png").write_bytes(content)
     assert default_profile(open_data(tmp_path / "small")).name == "cifar10"
+
+
+def test_the_default_profile_follows_the_first_image_that_can_be_read(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"b": 20})
+    (tmp_path / "a").mkdir()
+    small = encoded(picture(0, width=32, height=32))
+    for number in range(20):
+        (tmp_path / "a" / f"{number:02d}.png").write_bytes(small)
+    for number in range(3):
+        (tmp_path / "a" / f"{number:02d}.png").write_bytes(small[: 40 * number])
+    source = open_source(tmp_path)
+    data = DataSet(name="damaged", location="", train=source, validation=source)
+    assert default_profile(data).name == "cifar10"
+    for file in (tmp_path / "a").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"00\.png: expected an image, found an empty file"):
+        default_profile(data)

@@ -19,6 +19,7 @@ from resnext.data import native, open_data, open_source, profile, train_batches
 from resnext.data.loader import Batches, evaluation_batches
 from resnext.data.making import Engine, Maker, NativeMaker, Raw, SimpleJpegMaker, maker
 from resnext.errors import DataError, ResourceError, UsageError
+from unit.data.pictures import encoded, write_parquet
 
 needs_native = pytest.mark.skipif(native.reason() is not None, reason=str(native.reason()))
 ENGINES: list[Engine] = ["pillow", "simplejpeg", pytest.param("native", marks=needs_native)]  # type: ignore[list-item]
@@ -260,6 +261,23 @@ def test_the_engine_follows_from_images_and_profile(photos: Path):
     else:
         with pytest.raises(UsageError, match="expected images that engine native can make"):
             made(photos, "pil-24", "native")
+
+
+def test_a_first_row_without_an_image_does_not_decide_on_the_engine(tmp_path: Path):
+    content = encoded(photo(1, (40, 30)), "JPEG")
+    for number, missing in enumerate((b"", None)):
+        contents: list[bytes | None] = [missing, content, content]
+        path = write_parquet(tmp_path / f"{number}.parquet", contents, [0, 1, 0])
+        made = maker(
+            open_source(path),
+            profile("pil-24"),
+            seed=0,
+            epoch=1,
+            replace=False,
+            engine="simplejpeg",
+            threads=1,
+        )
+        assert type(made) is SimpleJpegMaker
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -1,6 +1,8 @@
 """Parquet files of image bytes: layouts, access by row, and what is refused."""
 
 import pickle
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +128,29 @@ def test_memory_is_bounded_and_old_row_groups_come_back(
     source.read(0)
     source.read(4)  # a group above the budget is held alone
     assert 0 < source._cache.nbytes < 3 * len(contents(1)[0])
+
+
+@pytest.mark.parametrize("fitting", [2, 24], ids=["some row groups fit", "all fit"])
+def test_threads_share_the_row_groups(
+    fitting: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = contents(48)
+    path = write_parquet(tmp_path / "x.parquet", stored, [0, 1] * 24)
+    source = parquet.read((path,), path)
+    monkeypatch.setattr(parquet, "CACHE_BYTES", fitting * 3 * len(stored[0]))
+    loaded: Counter[int] = Counter()
+    load = parquet.ParquetSource._load
+
+    def counted(self: parquet.ParquetSource, number: int) -> object:
+        loaded[number] += 1
+        return load(self, number)
+
+    monkeypatch.setattr(parquet.ParquetSource, "_load", counted)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(source._bytes, [*range(48)] * 20)) == stored * 20
+    assert set(loaded) == set(range(24))
+    if fitting == 24:
+        assert set(loaded.values()) == {1}
 
 
 def test_a_worker_gets_no_pixels_and_opens_the_files_itself(tmp_path: Path) -> None:

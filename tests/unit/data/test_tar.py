@@ -467,7 +467,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.tar: 000002\.png: expected an image, found"):
         source.read(1)
     (tmp_path / "x.tar").unlink()
-    with pytest.raises(DataError, match=r"000001\.png: expected to read it, found: No such file"):
+    with pytest.raises(DataError, match=r"000001\.png: expected an image, found no such file"):
         source.read(0)
 
 

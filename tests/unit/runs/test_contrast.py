@@ -155,6 +155,75 @@ def test_another_commit_is_another_group_and_another_machine_is_said(made, usual
     assert "a commit that was changed" in note
 
 
+WEIGHTS = {"a": "a" * 64, "b": "b" * 64}
+
+
+def record_of(usual, *, bn_batch=8, micro_batch=None, name="images", fingerprint="f", weights=None):
+    data = {"name": name, "location": f"/data/{name}", "fingerprint": fingerprint}
+    return {
+        "recipe": other_recipe(usual, bn_batch=bn_batch),
+        "micro_batch": micro_batch,
+        "data": usual.data.model_copy(update=data),
+        "initial_weights": weights,
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "notes"),
+    [
+        ({"name": "here"}, {"name": "there"}, ["data.location", "data.name"]),
+        ({}, {"micro_batch": 16}, ["micro_batch"]),
+        ({"micro_batch": 8}, {"micro_batch": 16}, ["micro_batch"]),
+        (
+            {"weights": f"/here/w.pth sha256:{WEIGHTS['a']}"},
+            {"weights": f"/there/my w.pth sha256:{WEIGHTS['a']}"},
+            ["initial_weights.path"],
+        ),
+    ],
+    ids=["another name", "parts put together", "other parts put together", "weights elsewhere"],
+)
+def test_runs_that_differ_in_places_and_micro_batches_are_one_group(
+    first, second, notes, made, usual
+):
+    folders = [
+        made(str(seed), 9.0, 5.0, seed=seed, **record_of(usual, **fields))
+        for seed, fields in enumerate((first, second))
+    ]
+    (group,), _ = contrast(folders)
+    assert len(group.errors) == 2
+    assert list(group.notes()) == [f"A: its runs differ in {', '.join(notes)}"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "difference"),
+    [
+        ({}, {"fingerprint": "g"}, ("data", "data.fingerprint")),
+        (
+            {"weights": f"/w.pth sha256:{WEIGHTS['a']}"},
+            {"weights": f"/w.pth sha256:{WEIGHTS['b']}"},
+            ("way", "initial_weights.sha256"),
+        ),
+        ({}, {"weights": f"/w.pth sha256:{WEIGHTS['a']}"}, ("way", "initial_weights.sha256")),
+        (
+            {"bn_batch": None, "micro_batch": 8},
+            {"bn_batch": None, "micro_batch": 16},
+            ("way", "micro_batch"),
+        ),
+    ],
+    ids=["other images", "other weights", "any weights", "normalised by micro-batches"],
+)
+def test_runs_of_other_images_weights_and_normalisation_are_two_groups(
+    first, second, difference, made, usual
+):
+    folders = [
+        made(str(seed), 9.0, 5.0, seed=seed, **record_of(usual, **fields))
+        for seed, fields in enumerate((first, second))
+    ]
+    groups, (found,) = contrast(folders)
+    assert [len(group.members) for group in groups] == [1, 1]
+    assert [(d.kind, d.field) for d in found.differences if d.kind != "machine"] == [difference]
+
+
 def test_specifications_differ_field_by_field(made):
     wider = plan("digits", "ResNeXt-11 (4x4d, CIFAR)", epochs=2, device="cpu").record()
     one = made("a", 9.0, 5.0)
