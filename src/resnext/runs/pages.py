@@ -1,6 +1,6 @@
 """What a page says of one run, or of several beside each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from resnext.runs.records import EpochRecord, best, differences, ended_early
 
 PAGE, BESIDE = "report", "report"
 """The page in a run's folder, and the folder beside it for its other forms."""
+
+_FEW = 3
+"""Facts of several runs that are all shown."""
 
 
 def write_run_report(folder: RunFolder, mistakes: Photos | None = None) -> Path:
@@ -55,7 +58,7 @@ def run_report(folders: Sequence[RunFolder], *, name: str = PAGE) -> Report:
             _sentence(*of, alone=alone) for of in zip(labels, folders, epochs, strict=True)
         ),
         parts=tuple(parts),
-        facts=_facts(folders[0]) if alone else {},
+        facts=_facts_of_all(folders),
     )
 
 
@@ -242,7 +245,7 @@ def _differing(labels: Sequence[str], folders: Sequence[RunFolder]) -> Table:
     rows = [
         (label, text)
         for label, folder in zip(labels[1:], folders[1:], strict=True)
-        for text in list(differences(first, folder.record)) or ["nothing"]
+        for text in _told(differences(first, folder.record)) or ["nothing"]
     ]
     return Table(
         name="differences",
@@ -250,6 +253,23 @@ def _differing(labels: Sequence[str], folders: Sequence[RunFolder]) -> Table:
         columns=(Column(title="run"), Column(title="difference")),
         rows=tuple(rows),
     )
+
+
+def _told(odd: Iterable[str]) -> list[str]:
+    """Differences without the specification's, where the network's name says it."""
+    texts = list(odd)
+    named = any(text.startswith("network ") for text in texts)
+    return [text for text in texts if not (named and text.startswith("spec "))]
+
+
+def _facts_of_all(folders: Sequence[RunFolder]) -> dict[str, str]:
+    """The provenance of the runs, each fact once; of many different ones, the first."""
+    facts = [_facts(folder) for folder in folders]
+    found = {name: list(dict.fromkeys(one[name] for one in facts)) for name in facts[0]}
+    return {
+        name: "; ".join(texts) if len(texts) <= _FEW else f"{texts[0]} … ({len(texts)} different)"
+        for name, texts in found.items()
+    }
 
 
 def _facts(folder: RunFolder) -> dict[str, str]:

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+import resnext
 from resnext.errors import UsageError
 from resnext.report import Chart, Table
-from resnext.runs import plan, train_run
+from resnext.runs import pages, plan, train_run
 from resnext.runs.pages import run_report, write_run_report
 from resnext.runs.provenance import machine
 from resnext.runs.records import BadImage
@@ -28,6 +29,10 @@ def folders(tmp_path_factory):
 
 def part(report, name):
     return next(part for part in report.parts if part.name == name)
+
+
+def with_seed(folder, seed):
+    return folder.record.model_copy(update={"seed": seed})
 
 
 def test_a_page_of_one_run(folders):
@@ -113,3 +118,25 @@ def test_a_page_names_images_that_could_not_be_used(folders):
 
 def test_a_page_names_the_machine(folders):
     assert run_report([folders[0]]).facts["machine"] == machine()
+
+
+def test_a_page_of_several_runs_has_the_provenance_of_all(folders):
+    one = run_report(folders[:1]).facts
+    facts = run_report(folders[:2]).facts
+    assert facts.keys() == one.keys()
+    assert (facts["commit"], facts["versions"]) == (one["commit"], one["versions"])
+    assert facts["seed"] == "0; 1"
+    many = [
+        replace(folders[0], path=folders[0].path / str(n), record=with_seed(folders[0], n))
+        for n in range(5)
+    ]
+    assert pages._facts_of_all(many)["seed"] == "0 … (5 different)"
+
+
+def test_a_difference_that_the_name_of_the_network_says_is_said_once(folders):
+    record = folders[1].record
+    deeper = resnext.spec("ResNeXt-20 (2x2d, CIFAR)", classes=10, in_channels=1)
+    spec = json.loads(json.dumps(deeper.to_dict()))
+    named = record.model_copy(update={"network": resnext.name(deeper), "spec": spec, "seed": 0})
+    rows = part(run_report([folders[0], replace(folders[1], record=named)]), "differences").rows
+    assert [text.partition(" ")[0] for _, text in rows] == ["network"]
