@@ -90,6 +90,20 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_notice(injector, cut, undist
     assert (cut / "run" / "checkpoints" / "step-00000003.damaged").is_dir()
 
 
+@pytest.mark.parametrize("left", [True, False], ids=["empty", "no folder"])
+def test_where_all_are_gone_it_stops_and_touches_nothing(injector, cut, left):
+    """As after `rsync --exclude checkpoints`: what was trained is still there to be scored."""
+    shutil.rmtree(cut / "run" / "checkpoints")
+    if left:
+        (cut / "run" / "checkpoints").mkdir()
+    before = tree(cut / "run")
+    again = injector.run(cut, EACH)
+    assert again.status == 4
+    assert "expected a checkpoint in run to continue behind epoch 1, found none; " in again.err
+    assert again.err.count("\n") == 1
+    assert [name for name in differing(before, tree(cut / "run")) if name != "lock"] == []
+
+
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_where_all_are_damaged_it_stops_and_touches_nothing(injector, cut, damage):
     for checkpoint in RunFolder.open(cut / "run").checkpoints():

@@ -127,7 +127,7 @@ class _Run:
         self.stop.last_resort = self._last_resort
 
     def _load(self) -> Iterator[Progress]:
-        checkpoint, problems = self.world.from_first(self.folder.newest)
+        checkpoint, problems = self.world.from_first(self._newest)
         for problem in problems:
             yield Notice(text=f"{problem}; continuing from the checkpoint before")
         if checkpoint is None:
@@ -150,6 +150,20 @@ class _Run:
             text=f"continuing behind step {position.step} of {self._epochs.steps} in "
             f"epoch {position.epoch}"
         )
+
+    def _newest(self) -> tuple[Checkpoint | None, list[str]]:
+        """What to continue from; an epoch is recorded behind its checkpoint only.
+
+        Raises:
+            CheckpointError: there were checkpoints, and none is left.
+        """
+        checkpoint, problems = self.folder.newest()
+        if checkpoint is None and (done := len(self.folder.epochs())):
+            raise CheckpointError(
+                f"expected a checkpoint in {self.folder.path} to continue behind epoch {done}, "
+                "found none; the run can be scored, or trained anew with another --out"
+            )
+        return checkpoint, problems
 
     def trained(self) -> Iterator[Progress]:
         """From here to the end of the recipe, or of patience."""
