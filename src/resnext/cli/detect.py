@@ -143,8 +143,8 @@ def _begun(
 ) -> "tuple[DetectionPlan, DetectionFolder]":
     """What was asked for, or what a run was begun with."""
     from resnext.detection.again import plan_again
-    from resnext.detection.folder import DetectionFolder
-    from resnext.detection.planning import plan_detection
+    from resnext.detection.folder import DetectionFolder, differences
+    from resnext.detection.planning import kind_of, plan_detection
 
     said = {name: value for name, value in asked.items() if value not in (None, {})}
     if resume is not None:
@@ -157,6 +157,7 @@ def _begun(
     plan = world.agreed(
         lambda: plan_detection(_sets(*where), device=device, workers=workers, world=world, **said)
     )
+    world.require_alike(plan.record(), differences, kind_of)
     return plan, world.from_first(lambda: plan.create_or_continue(out, sys.argv))
 
 

@@ -138,6 +138,7 @@ def train(
     }
     with loading() as doing:
         # torch takes seconds to import: not for --help
+        from resnext.runs import plan_together
         from resnext.training.distributed import joined
         from resnext.training.speed import Speed
 
@@ -150,25 +151,23 @@ def train(
             backend=backend,
         )
     kept: list[RunFolder] = []
-    with (
-        interruptible(lambda: _kept(kept[0]) if kept else "no run was begun"),
-        joined() as world,
-    ):
-        with loading(quiet=not world.first) as doing:
-            doing(f"opening {data or resume or 'digits'}")
-            machine["world"] = world
-            if resume is not None:
-                _require_kept(resume, {"precision": precision, "sync_bn": sync_bn or None})
-            plan = world.agreed(lambda: _plan(asked, machine, resume))
-            folder = world.from_first(lambda: _folder(plan, out, resume, world))
-        kept.append(folder)
-        if world.first:
-            _print_plan(plan, folder, world)
-            if network is None and weights is None and resume is None:
-                _hint(plan)
-        if not world.from_first(folder.finished):
-            _train(plan, folder, world, save_seconds, tensorboard=tensorboard)
-        if world.first:
+    with interruptible(lambda: _kept(kept[0]) if kept else "no run was begun"):
+        with joined() as world:
+            with loading(quiet=not world.first) as doing:
+                doing(f"opening {data or resume or 'digits'}")
+                machine["world"] = world
+                if resume is not None:
+                    _require_kept(resume, {"precision": precision, "sync_bn": sync_bn or None})
+                plan = plan_together(world, lambda: _plan(asked, machine, resume))
+                folder = world.from_first(lambda: _folder(plan, out, resume, world))
+            kept.append(folder)
+            if world.first:
+                _print_plan(plan, folder, world)
+                if network is None and weights is None and resume is None:
+                    _hint(plan)
+            if not world.from_first(folder.finished):
+                _train(plan, folder, world, save_seconds, tensorboard=tensorboard)
+        if world.first:  # the others need not wait for it
             _print_summary(folder, time.perf_counter() - started)
             _write_report(folder, plan)
             print(f"next     resnext evaluate {shlex.quote(str(folder.path))}")

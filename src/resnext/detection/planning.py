@@ -96,8 +96,7 @@ class DetectionPlan:
         folder = DetectionFolder.open(out)
         odd = list(differences(folder.record, self.record(command)))
         if odd:
-            kind = DataError if all("fingerprint" in text for text in odd) else UsageError
-            raise kind(
+            raise kind_of(odd)(
                 f"expected the detector that {out} was begun with, found another: "
                 f"{'; '.join(odd[:5])}; take another --out, or --resume {out} to continue it"
             )
@@ -129,6 +128,11 @@ class DetectionPlan:
             commit=source_commit(),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
+    """What is wrong where a detector differs so: what was asked for, or the pictures alone."""
+    return DataError if all("fingerprint" in text for text in odd) else UsageError
 
 
 def plan_detection(

@@ -12,7 +12,7 @@ for progress in train_run(decided, folder):
 from resnext.runs.candidates import Candidate, candidate, load_model
 from resnext.runs.comparison import Mix, Reread, compare
 from resnext.runs.folder import RunFolder
-from resnext.runs.planning import Plan, plan, plan_again
+from resnext.runs.planning import Plan, plan, plan_again, plan_together
 from resnext.runs.records import (
     BadImage,
     DataRecord,
@@ -50,6 +50,7 @@ __all__ = [
     "load_model",
     "plan",
     "plan_again",
+    "plan_together",
     "stopping",
     "train_run",
 ]

@@ -53,10 +53,10 @@ def fitting_speed(
         return max(max(micro_batches(n, wanted.bn_batch, at_once)) for n in shares)
 
     usual = None if asked >= share else asked
-    known = [room for room in world.gather(_room(device, world)) if room is not None]
-    if not known:
+    room = _room(device, world)
+    if room is None:
         return replace(speed, micro_batch=usual)
-    fits = _fitting(spec, resolution, speed, min(known))
+    fits = _fitting(spec, resolution, speed, room)
     fewer = () if speed.micro_batch else range(fits - fits % part, 0, -part)
     for at_once in chain((usual, asked), fewer):
         if largest(at_once) <= fits:
@@ -68,7 +68,7 @@ def fitting_speed(
     raise ResourceError(
         f"expected {needed / 2**30:.1f} GiB of memory for {resnext.name(spec)} at "
         f"{resolution} pixels and {least} images at once, found "
-        f"{min(known) / 2**30:.1f} GiB free on {device} for each process; {_advice(safe, wanted)}"
+        f"{room / 2**30:.1f} GiB free on {device} for each process; {_advice(safe, wanted)}"
     )
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -200,6 +200,25 @@ def plan(
         processes=world.size,
         name=f"{_short(named)}-{_slug(opened.name)}-seed{seed}",
     )
+
+
+def plan_together(world: World, make: Callable[[], Plan]) -> Plan:
+    """What `make` plans on each of the processes, if it is one run.
+
+    Its micro-batches are those of the process that has the least memory.
+
+    Raises:
+        ResNextError: `make` failed on one of them, or one sees other images or computes otherwise.
+    """
+    made = world.agreed(make)
+    world.require_alike(made.record(), differences, _kind_of_process)
+    asked = [n for n in world.gather(made.speed.micro_batch) if n is not None]
+    return replace(made, speed=replace(made.speed, micro_batch=min(asked, default=None)))
+
+
+def _kind_of_process(odd: Sequence[str]) -> type[UsageError | DataError]:
+    """Of other images in another process: their place may be another too."""
+    return _kind_of([text for text in odd if not text.startswith("data ")])
 
 
 def plan_again(

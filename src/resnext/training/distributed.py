@@ -7,7 +7,7 @@ others with it within a minute, and they say why; nobody waits for ever.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnext.errors import ResNextError, ResourceError, UsageError
+from resnext.errors import DataError, ResNextError, ResourceError, UsageError
 from resnext.training.heartbeat import Heartbeat, first_line
 from resnext.training.sharding import is_sharded, shard, unsynchronised
 
@@ -122,6 +122,24 @@ class World:
         if errors:
             raise self._told(errors[0])
         return made
+
+    def require_alike(
+        self,
+        value: Any,
+        differences: Callable[[Any, Any], Iterable[str]],
+        kind_of: Callable[[Sequence[str]], type[ResNextError]] = lambda _: DataError,
+    ) -> None:
+        """Refuse to go on with processes of which one has another value than the first.
+
+        Raises:
+            ResNextError: of the kind that the differences are of; on all processes.
+        """
+        first, *others = self.gather(value)
+        for rank, other in enumerate(others, start=1):
+            odd = list(differences(first, other))
+            if odd:
+                found = f"{'; '.join(odd[:5])} in process {rank}"
+                raise self._told(kind_of(odd)(f"expected the same in all processes, found {found}"))
 
     def _told(self, error: ResNextError) -> ResNextError:
         """An error that all processes have: the first one is to say it."""
