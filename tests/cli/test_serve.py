@@ -48,6 +48,18 @@ def test_an_engine_that_there_is_not_leaves_the_file_of_settings_alone(capsys, t
     assert file.read_bytes() == before
 
 
+def test_a_network_said_goes_without_the_weights_kept_for_another(capsys, tmp_path, artifact):
+    file = tmp_path / "serve.json"
+    kept = {"given": "resnet18", "weights": "w.pth", "port": 0, "engine": "steam"}
+    file.write_text(json.dumps(kept))
+    _, _, err = outcome(capsys, "serve", str(artifact), "--config", str(file))
+    assert "found 'steam'" in err
+    words = ("serve", str(artifact), "--config", str(file), "--weights", "w.pth")
+    status, _, err = outcome(capsys, *words)
+    assert status == 2
+    assert "expected --weights for the 0 networks by name, found 1" in err
+
+
 def test_an_address_that_is_taken_is_told(capsys, artifact):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
