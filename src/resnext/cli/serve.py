@@ -10,7 +10,7 @@ import typer
 
 from resnext.cli.display import loading
 from resnext.cli.options import Calibrate, ClassNames, OneWeights, ProfileOption
-from resnext.cli.predict import opened
+from resnext.cli.predict import check_calibrate, opened
 from resnext.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def _settings(words: dict[str, Any], config: Path | None) -> "Settings":
 
     _require_packages()
     settings = settings_of(words, config)
+    check_calibrate(words["calibrate"], settings.engine, settings.precision)
     if words["given"] is not None and words["weights"] is None:
         from resnext.deploy.origin import is_name
 
