@@ -65,15 +65,8 @@ class Notation:
         """
         text = text.strip()
         if wide := _WIDE.match(text):
-            depth, widening = int(wide[1]), int(wide[2])
             options = _read_options(text, wide.end())
-            # torchvision's wide_resnet50_2 is ResNet-50 with its bottleneck twice as wide.
-            template = wide_template(widening)
-            if depth in IMAGENET_BLOCKS and (depth - 4) % 6:
-                found = cls._plain(depth, template.scaled(4), options)
-            else:
-                found = cls(family="wide", depth=depth, template=template, preactivation=True)
-            return found._with(options, text)
+            return cls._wide(int(wide[1]), int(wide[2]), options, text)._with(options)
         head = _HEAD.match(text)
         if head is None:
             raise NotationError(f"expected {_GRAMMAR}, found {shorten(text)!r}{_suggestion(text)}")
@@ -85,13 +78,30 @@ class Notation:
             raise NotationError(
                 f"expected a template, as in '{head[0]} (32x4d)', found none in {shorten(text)!r}"
             )
-        found = cls._plain(int(head[3]), template, options)
-        if found.family == "cifar" and "template" not in options and (found.depth - 2) % 6 == 0:
+        found = replace(
+            cls._plain(int(head[3]), template, options), preactivation=head[1] is not None
+        )
+        if "template" not in options and found._is_ambiguous:
             raise NotationError(
-                f"expected a template, as in '{head[0]} (1x64d)', found none in {shorten(text)!r}: "
-                "that name usually means He et al.'s network of 6n+2 basic blocks, which is another"
+                f"expected a template, as in '{head[0]} (1x16d, CIFAR)', found none in "
+                f"{shorten(text)!r}: such names usually mean narrower networks of He et al., "
+                "which have none here"
             )
-        return replace(found, preactivation=head[1] is not None)._with(options, text)
+        return found._with(options)
+
+    @classmethod
+    def _wide(cls, depth: int, widening: int, options: dict[str, str], text: str) -> "Notation":
+        template = wide_template(widening)
+        # torchvision's wide_resnet50_2 is ResNet-50 with its bottleneck twice as wide.
+        is_plain = depth in IMAGENET_BLOCKS and (depth - 4) % 6 != 0
+        for kind in ("template",) if is_plain else ("template", "family"):
+            if kind in options:
+                raise NotationError(
+                    f"expected no {kind} behind a Wide ResNet, found {shorten(text)!r}"
+                )
+        if is_plain:
+            return cls._plain(depth, template.scaled(4), options)
+        return cls(family="wide", depth=depth, template=template, preactivation=True)
 
     @classmethod
     def _plain(cls, depth: int, template: Template, options: dict[str, str]) -> "Notation":
@@ -102,11 +112,13 @@ class Notation:
             family = "cifar"
         return cls(family=family, depth=depth, template=template)
 
-    def _with(self, options: dict[str, str], text: str) -> "Notation":
-        if self.family == "wide" and options.keys() & {"template", "family"}:
-            raise NotationError(
-                f"expected no template behind a Wide ResNet, found {shorten(text)!r}"
-            )
+    @property
+    def _is_ambiguous(self) -> bool:
+        """Whether a template has to be said: all for CIFAR but ResNet-29, which Fig. 7 has."""
+        fig7 = self.depth == 29 and not self.preactivation
+        return self.family == "cifar" and is_cifar_depth(self.depth) and not fig7
+
+    def _with(self, options: dict[str, str]) -> "Notation":
         return replace(
             self,
             shortcut=_SHORTCUTS[options.get("shortcut", "b")],

@@ -73,6 +73,16 @@ def test_wrong_words(capsys, words, expected):
     assert expected in err
 
 
+@pytest.mark.parametrize("what", ["inference", "serving"])
+def test_weights_without_a_name_are_refused(capsys, what):
+    with pytest.raises(SystemExit) as ended:
+        run(("benchmark", what, "--network", "resnext11_2x4d", "--weights", "nowhere"))
+    assert ended.value.code == 2
+    assert "expected a network by name beside --weights nowhere, found none" in (
+        capsys.readouterr().err
+    )
+
+
 def test_where_a_step_s_time_goes(capsys, tmp_path):
     file = tmp_path / "profile.jsonl"
     status, out, err = outcome(capsys, *TINY, "--batch", 16, "--profile", "--save", file)

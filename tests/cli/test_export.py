@@ -75,6 +75,16 @@ def test_a_file_comes_with_its_report(here, capsys):
         ),
         (["a", "--out", "x", "--scores", "nowhere"], 3, "expected JSON of resnext evaluate"),
         (["a", "--out", "a/README.md/x"], 2, "cannot make a/README.md"),
+        (["a", "--out", "hub:me/x", "--format", "onnx"], 2, "only an artifact goes to the hub"),
+        (["a", "--out", "hub:me/x", "--replace"], 2, "expected a folder or file beside --replace"),
+        (["a", "--out", "x", "--public"], 2, "expected --out hub:OWNER/NAME beside --public, "),
+        (["a", "--out", "x", "--keep-bn"], 2, "beside --precision, --calibrate, --fold-bn or --ke"),
+        (["a", "--out", "x", "--fold-bn"], 2, "beside --precision, --calibrate, --fold-bn or --ke"),
+        (
+            ["a", "--out", "x", "--format", "onnx", "--description", "A b."],
+            2,
+            "expected --format artifact beside --description, found --format onnx",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(here, capsys, words, code, message):

@@ -92,6 +92,12 @@ def test_maps_are_drawn_beside_each_other(here, capsys):
         (["a", "-", "-"], 2, "expected - once, found it twice"),
         (["a", "pictures", "--top", "0"], 2, "expected a whole number of at least 1 for --top"),
         (["a", "pictures", "--profile", "pil-64"], 2, "expected a profile of 1 channels"),
+        (
+            ["a", "pictures", "--calibrate", "digits"],
+            2,
+            "expected --precision int8 or --engine auto",
+        ),
+        (["a", "pictures", "--weights", "none"], 2, "for the 0 networks by name, found 1; a run"),
         (["a"], 2, "expected the argument"),
     ],
 )

@@ -48,6 +48,33 @@ def test_an_engine_that_there_is_not_leaves_the_file_of_settings_alone(capsys, t
     assert file.read_bytes() == before
 
 
+def test_a_network_said_goes_without_the_weights_kept_for_another(capsys, tmp_path, artifact):
+    file = tmp_path / "serve.json"
+    kept = {"given": "resnet18", "weights": "w.pth", "port": 0, "engine": "steam"}
+    file.write_text(json.dumps(kept))
+    _, _, err = outcome(capsys, "serve", str(artifact), "--config", str(file))
+    assert "found 'steam'" in err
+    words = ("serve", str(artifact), "--config", str(file), "--weights", "w.pth")
+    status, _, err = outcome(capsys, *words)
+    assert status == 2
+    assert "expected --weights for the 0 networks by name, found 1" in err
+
+
+def test_images_that_nobody_would_look_at_are_refused_and_those_kept_are_not_read(
+    capsys, tmp_path, artifact
+):
+    words = ("serve", str(artifact), "--engine", "torch", "--precision", "fp32")
+    status, _, err = outcome(capsys, *words, "--calibrate", "digits")
+    assert status == 2
+    assert "expected --precision int8 or --engine auto beside --calibrate digits" in err
+    file = tmp_path / "serve.json"
+    kept = {"calibrate": "nowhere", "precision": "int8", "port": 0}
+    file.write_text(json.dumps(kept))
+    words = ("serve", str(artifact), "--engine", "steam", "--config", str(file))
+    assert "expected data" in outcome(capsys, *words)[2]
+    assert "found 'steam'" in outcome(capsys, *words, "--precision", "fp32")[2]
+
+
 def test_an_address_that_is_taken_is_told(capsys, artifact):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])

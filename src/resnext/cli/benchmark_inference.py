@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnext.cli.measured import append, counts_of, facts, libraries, load
-from resnext.cli.options import AsJson, OneWeights, SaveRows
+from resnext.cli.options import AsJson, OneWeights, SaveRows, require_beside
 
 if TYPE_CHECKING:
     from resnext.benchmark import inference
@@ -32,6 +32,7 @@ def benchmark_inference(
 
     Ours beside the libraries driven directly and the peers.
     """
+    require_beside("--weights", weights, "a network by name", given)
     from dataclasses import asdict
 
     import resnext

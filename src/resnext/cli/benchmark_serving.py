@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnext.cli.measured import append, facts, load
-from resnext.cli.options import AsJson, OneWeights, SaveRows
+from resnext.cli.options import AsJson, OneWeights, SaveRows, require_beside
 
 if TYPE_CHECKING:
     from resnext.benchmark import serving
@@ -33,6 +33,7 @@ def benchmark_serving(
     save: SaveRows = None,
 ) -> None:
     """Pictures per second of a server, beside its engine alone."""
+    require_beside("--weights", weights, "a network by name", given)
     from dataclasses import asdict
 
     from resnext.benchmark import serving

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnext.cli.display import interruptible, loading
-from resnext.cli.options import AsJson, Calibrate, ClassNames, OneWeights, ProfileOption
+from resnext.cli.options import (
+    AsJson,
+    Calibrate,
+    ClassNames,
+    OneWeights,
+    ProfileOption,
+    require_beside,
+)
 from resnext.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from resnext.deploy import Artifact
 
 ARTIFACT = "artifact"
+HUB = "hub:"
 
 
 def export(
@@ -40,9 +48,12 @@ def export(
     ] = ARTIFACT,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or int8, of a file.")] = "fp32",
     fold_bn: Annotated[
-        bool,
-        typer.Option("--fold-bn/--keep-bn", help="Make normalisation part of the convolutions."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--fold-bn/--keep-bn",
+            help="Make normalisation part of the convolutions of a file [fold-bn].",
+        ),
+    ] = None,
     calibrate: Calibrate = None,
     weights: OneWeights = None,
     profile: ProfileOption = None,
@@ -72,16 +83,18 @@ def export(
         from resnext.deploy import artifact_of, with_classes, with_score
         from resnext.deploy.origin import with_words
 
-        _check(kind, precision, calibrate)
+        _check_artifact(kind, precision, calibrate, fold_bn)
+        _check_file(kind, out, description)
+        _check_place(out, replace=replace, public=public)
         artifact = artifact_of(given, weights, profile_name=profile)
         names = None if class_names is None else read_names(class_names)
         artifact = with_classes(artifact, names)
         for file in scores or ():
             artifact = with_score(artifact, _read(file), str(file))
         artifact = with_words(artifact, licence=licence, description=description)
-        if kind == ARTIFACT and str(out).startswith("hub:"):
+        if str(out).startswith(HUB):
             doing("uploading")
-            print(_uploaded(artifact, str(out), public=public))
+            _uploaded(artifact, str(out), public=public, as_json=as_json)
             return
         if kind == ARTIFACT:
             doing("writing")
@@ -91,11 +104,12 @@ def export(
         from resnext.deploy.export import export as write
         from resnext.deploy.samples import samples
 
-        Order(kind=kind, precision=precision, fold=fold_bn).check()
+        fold = fold_bn is not False
+        Order(kind=kind, precision=precision, fold=fold).check()
         check_place(out, kind, replacing=replace)
         doing("reading images")
         images = None if calibrate is None else samples(artifact, calibrate)
-        order = Order(kind=kind, precision=precision, fold=fold_bn, given=images)
+        order = Order(kind=kind, precision=precision, fold=fold, given=images)
         doing("exporting and comparing")
         file, report = write(artifact, out, order, replacing=replace)
     if as_json:
@@ -104,12 +118,40 @@ def export(
         _print(file, report)
 
 
-def _check(kind: str, precision: str, calibrate: str | None) -> None:
+def _check_artifact(kind: str, precision: str, calibrate: str | None, fold_bn: bool | None) -> None:
     """Refuse what an artifact has no use for."""
-    if kind == ARTIFACT and (precision != "fp32" or calibrate is not None):
+    given = precision != "fp32" or calibrate is not None or fold_bn is not None
+    if kind == ARTIFACT and given:
         raise UsageError(
-            "expected a --format out of torch, onnx, openvino beside --precision or --calibrate, "
-            "found none: an artifact holds the weights as they are"
+            "expected a --format out of torch, onnx, openvino beside --precision, --calibrate, "
+            "--fold-bn or --keep-bn, found none: an artifact holds the weights as they are"
+        )
+
+
+def _check_file(kind: str, out: Path, description: str | None) -> None:
+    """Refuse what only an artifact has a use for."""
+    if kind == ARTIFACT:
+        return
+    if description is not None:
+        raise UsageError(
+            f"expected --format artifact beside --description, found --format {kind}: only the "
+            "card of an artifact holds it"
+        )
+    if str(out).startswith(HUB):
+        raise UsageError(
+            f"expected a file for --format {kind}, found --out {out}: only an artifact goes to "
+            "the hub"
+        )
+
+
+def _check_place(out: Path, *, replace: bool, public: bool) -> None:
+    """Refuse what says nothing about the hub, or about this machine."""
+    on_hub = str(out).startswith(HUB)
+    require_beside("--public", public, "--out hub:OWNER/NAME", on_hub)
+    if replace and on_hub:
+        raise UsageError(
+            f"expected a folder or file beside --replace, found --out {out}: what the hub has "
+            "stays in its history"
         )
 
 
@@ -123,8 +165,8 @@ def _read(file: Path) -> Any:
     return found
 
 
-def _uploaded(artifact: "Artifact", text: str, *, public: bool) -> str:
-    """The address of the artifact on the hub."""
+def _uploaded(artifact: "Artifact", text: str, *, public: bool, as_json: bool) -> None:
+    """Put the artifact on the hub, and print its address there."""
     from tempfile import TemporaryDirectory
 
     from resnext.deploy import save
@@ -135,8 +177,9 @@ def _uploaded(artifact: "Artifact", text: str, *, public: bool) -> str:
         raise UsageError(f"expected hub:OWNER/NAME for --out, found {text!r} with a revision")
     with TemporaryDirectory() as folder:
         place = Path(folder) / "a"
-        save(artifact, place)
-        return upload(place, repository, public=public)
+        saved = save(artifact, place)
+        address = upload(place, repository, public=public)
+    print(_json({"address": address}, saved) if as_json else address)
 
 
 def _artifact(artifact: "Artifact", out: Path, *, replace: bool, as_json: bool) -> None:
@@ -144,7 +187,7 @@ def _artifact(artifact: "Artifact", out: Path, *, replace: bool, as_json: bool) 
 
     saved = save(artifact, out, replacing=replace)
     if as_json:
-        print(json.dumps({"folder": str(out)} | saved.record.model_dump(mode="json"), indent=2))
+        print(_json({"folder": str(out)}, saved))
         return
     rows = {
         "artifact": str(out),
@@ -156,6 +199,10 @@ def _artifact(artifact: "Artifact", out: Path, *, replace: bool, as_json: bool) 
     }
     for name, value in rows.items():
         print(f"{name:<9} {value}")
+
+
+def _json(place: dict[str, str], saved: "Artifact") -> str:
+    return json.dumps(place | saved.record.model_dump(mode="json"), indent=2)
 
 
 def _classes(saved: "Artifact") -> str:

@@ -40,7 +40,9 @@ def require_beside(option: str, given: object, partner: str, there: object) -> N
     """Refuse a word that says nothing without its partner, instead of leaving it out silently.
 
     Raises:
-        UsageError: it was given, and its partner was not.
+        UsageError: it was given, and its partner was not; of a flag, given is whether it was.
     """
-    if given is not None and not there:
-        raise UsageError(f"expected {partner} beside {option} {given}, found none")
+    if given is None or given is False or there:
+        return
+    said = option if given is True else f"{option} {given}"
+    raise UsageError(f"expected {partner} beside {said}, found none")

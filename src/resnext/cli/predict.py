@@ -18,6 +18,7 @@ from resnext.cli.options import (
     EnginePrecision,
     OneWeights,
     ProfileOption,
+    require_beside,
 )
 from resnext.cli.places import check_new_folder, free_name
 from resnext.errors import DataError, UsageError
@@ -65,6 +66,7 @@ def predict(
             from resnext.data.class_list import read_names
             from resnext.deploy import artifact_of, with_classes
 
+            check_calibrate(calibrate, engine, precision)
             found = artifact_of(given, weights, profile_name=profile)
             names = None if class_names is None else read_names(class_names)
             artifact = with_classes(found, names)
@@ -77,6 +79,23 @@ def predict(
     refuse_unusable(bad, len(files))
 
 
+def check_calibrate(calibrate: str | None, engine: str, precision: str) -> None:
+    """Refuse images that nobody would look at.
+
+    Raises:
+        UsageError: there are some.
+    """
+    partner = "--precision int8 or --engine auto"
+    require_beside("--calibrate", calibrate, partner, _takes_images(engine, precision))
+
+
+def _takes_images(engine: str, precision: str) -> bool:
+    """Whether int8 learns from images, or the engines that `auto` tries are compared on them."""
+    from resnext.deploy.engines import AUTO
+
+    return precision == "int8" or engine == AUTO
+
+
 def opened(
     artifact: "Artifact", name: str, precision: str, calibrate: str | None, batch: int
 ) -> "Engine":
@@ -84,7 +103,9 @@ def opened(
     from resnext.deploy.engines import AUTO, choose, open_engine
     from resnext.deploy.samples import samples
 
-    images = None if calibrate is None else samples(artifact, calibrate, scored=0).calibration
+    images = None
+    if calibrate is not None and _takes_images(name, precision):
+        images = samples(artifact, calibrate, scored=0).calibration
     if name != AUTO:
         return open_engine(artifact, name, precision, calibration=images)
     chosen = choose(artifact, precision, calibration=images, batch_size=batch)

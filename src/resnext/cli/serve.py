@@ -10,7 +10,7 @@ import typer
 
 from resnext.cli.display import loading
 from resnext.cli.options import Calibrate, ClassNames, OneWeights, ProfileOption
-from resnext.cli.predict import opened
+from resnext.cli.predict import check_calibrate, opened
 from resnext.errors import UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +123,14 @@ def _settings(words: dict[str, Any], config: Path | None) -> "Settings":
     from resnext.deploy.serving.settings import settings_of
 
     _require_packages()
-    return settings_of(words, config)
+    settings = settings_of(words, config)
+    check_calibrate(words["calibrate"], settings.engine, settings.precision)
+    if words["given"] is not None and words["weights"] is None:
+        from resnext.deploy.origin import is_name
+
+        if not is_name(settings.given):  # the weights that the file has are of another network
+            return settings.model_copy(update={"weights": None})
+    return settings
 
 
 def _require_packages() -> None:

@@ -21,7 +21,13 @@ from resnext.model.convert import state_in_form
 from resnext.model.network import ResNeXt
 from resnext.model.recognition import counter, recognised
 from resnext.runs.artifacts import ArtifactRecord, OriginRecord, ScoreRecord, is_artifact
-from resnext.runs.candidates import Candidate, candidate, usual_profile
+from resnext.runs.candidates import (
+    Candidate,
+    candidate,
+    check_weights,
+    needs_weights,
+    usual_profile,
+)
 from resnext.runs.folder import RunFolder
 from resnext.runs.pretrained import Initial
 from resnext.runs.records import EpochRecord, RunRecord, best
@@ -41,9 +47,12 @@ def artifact_of(
         profile_name: instead of its own preprocessing.
 
     Raises:
-        UsageError: it stands for nothing, or for a network of another kind.
+        UsageError: it stands for nothing, for a network of another kind, or for one that has
+            weights of its own beside those given.
         CheckpointError: the weights are missing, damaged, of another network, or no numbers.
     """
+    if weights is not None:
+        check_weights(int(is_name(str(given))), 1)
     on_hub = str(given).startswith(hub.PREFIX)
     path = hub.fetched(*hub.parsed(str(given))) if on_hub else Path(given).expanduser()
     if on_hub or is_artifact(path):
@@ -51,6 +60,11 @@ def artifact_of(
         return found if profile_name is None else _prepared(found, profile(profile_name))
     found_candidate = candidate(str(given), weights, profile_name=profile_name)
     return _of_candidate(found_candidate)
+
+
+def is_name(given: str) -> bool:
+    """Whether a text is the name of a network, to which weights must be given."""
+    return not given.startswith(hub.PREFIX) and needs_weights(given)
 
 
 def artifact_of_model(

@@ -68,9 +68,11 @@ def candidate(
         device: where to.
 
     Raises:
-        UsageError: it stands for nothing, or a name lacks weights.
+        UsageError: it stands for nothing, a name lacks weights, or something else has more.
         CheckpointError: the weights are missing, damaged or of another network.
     """
+    if weights is not None:
+        check_weights(int(needs_weights(given)), 1)
     path = Path(given).expanduser()
     if is_artifact(path):
         found = _of_artifact(given, path, device)
@@ -93,6 +95,19 @@ def candidate(
 def needs_weights(given: str) -> bool:
     """Whether a text is a name, to which weights must be given."""
     return not Path(given).expanduser().exists()
+
+
+def check_weights(names: int, weights: int) -> None:
+    """Refuse files of weights beside what has its own.
+
+    Raises:
+        UsageError: there are more than names.
+    """
+    if weights > names:
+        raise UsageError(
+            f"expected --weights for the {names} networks by name, found {weights}; a "
+            "run folder or a file of weights needs none"
+        )
 
 
 def run_candidate(folder: RunFolder, given: str, device: torch.device | str) -> Candidate:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from resnext.data import DataSet
-from resnext.errors import UsageError
 from resnext.evaluation.protocols import Average
 from resnext.evaluation.readings import Reading, read, ways
 from resnext.evaluation.score_files import About, Scored, ensemble, is_scores, load_scores, shares
 from resnext.evaluation.scores import Part
-from resnext.runs.candidates import candidate, needs_weights
+from resnext.runs.candidates import candidate, check_weights, needs_weights
 from resnext.runs.planning import resolve_device
 from resnext.runs.scoring import USUAL, Evaluation, Settings, described, evaluate_candidate
 from resnext.training.distributed import ALONE, World
@@ -111,10 +110,6 @@ def reread(given: str, scored: Scored, asked: str | None = None) -> Reread:
 def _files(given: Sequence[str], weights: Sequence[Path]) -> list[Path | None]:
     """The file of weights of each, in the order of those that are names."""
     names = [text for text in given if needs_weights(text)]
-    if len(weights) > len(names):
-        raise UsageError(
-            f"expected --weights for the {len(names)} networks by name, found {len(weights)}; a "
-            "run folder or a file of weights needs none"
-        )
+    check_weights(len(names), len(weights))
     left = iter(weights)
     return [next(left, None) if needs_weights(text) else None for text in given]

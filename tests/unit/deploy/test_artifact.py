@@ -134,6 +134,9 @@ def test_peers_in_memory_and_in_files_are_artifacts(tmp_path):
     found = artifact_of("timm:resnet18", tmp_path / "w.safetensors")
     assert (found.profile.name, found.classes) == ("pil-bicubic-224@235", tuple("01234"))
     assert artifact_of("resnet18", tmp_path / "w.safetensors").profile.name == "pil-224"
+    for given in (str(tmp_path / "w.safetensors"), "hub:me/ants"):
+        with pytest.raises(UsageError, match="expected --weights for the 0 networks by name"):
+            artifact_of(given, tmp_path / "nowhere")
     with pytest.raises(UsageError, match="expected a ResNet or ResNeXt, found AlexNet"):
         artifact_of_model(models.alexnet())
 

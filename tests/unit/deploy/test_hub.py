@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -62,6 +64,18 @@ def test_the_command_line_uploads_and_reads(artifact, tmp_path, hub, capsys):
     assert capsys.readouterr().out.startswith(f"{hub.endpoint}/me/ants/commit/")
     assert load(tmp_path / "b").record == load(tmp_path / "a").record
     assert hub.private["me/ants"] is True
+
+
+def test_an_upload_is_told_in_json_too(artifact, tmp_path, hub, capsys):
+    from resnext.cli.main import run
+
+    save(artifact, tmp_path / "a")
+    with pytest.raises(SystemExit) as ended:
+        run(("export", str(tmp_path / "a"), "--out", "hub:me/ants", "--json"))
+    assert ended.value.code == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["address"].startswith(f"{hub.endpoint}/me/ants/commit/")
+    assert said["weights"] == load(tmp_path / "a").record.weights
 
 
 def test_what_was_changed_on_the_hub_is_refused(artifact, tmp_path, hub):

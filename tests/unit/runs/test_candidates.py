@@ -109,13 +109,14 @@ def refusals(tmp_path):
         "unknown": (("torchvision:resnet51", file), UsageError, "did you mean torchvision:resnet"),
         "no such": (("nowhere", None), UsageError, "no run folder, artifact or file of"),
         "missing": (("resnet18", tmp_path / "m.pth"), CheckpointError, "No such file"),
+        "both": ((str(file), file), UsageError, "the 0 networks by name, found 1; a run"),
         "peer": (("torchvision:resnet18", file), CheckpointError, "they look like ResNeXt-29"),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", ["wrong", "nothing", "near", "two", "torch7", "code", "bare",
                                   "bare peer", "typing", "unknown", "no such", "missing",
-                                  "peer"])  # fmt: skip
+                                  "both", "peer"])  # fmt: skip
 def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path, case):
     words, kind, message = refusals(tmp_path)[case]
     with pytest.raises(kind, match=message) as raised:
