@@ -8,6 +8,7 @@ run code is fetched; what was fetched is verified like any other artifact.
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,20 @@ def _asking(repository: str) -> Iterator[Any]:
             f"expected a repository of the hub that you may use, found {repository!r}: "
             f"{_line(error)}"
         ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+    except (
+        errors.HfHubHTTPError,
+        errors.LocalEntryNotFoundError,
+        _unanswered(library),
+        OSError,
+    ) as error:
         raise ResourceError(f"cannot reach {repository} on the hub: {_line(error)}") from error
+
+
+def _unanswered(library: Any) -> type[Exception]:
+    """What the library's client raises where nobody answers; versions differ in their client."""
+    client = type(library.utils.get_session()).__module__.partition(".")[0]
+    found: type[Exception] = import_module(client).TransportError
+    return found
 
 
 def _line(error: Exception) -> str:

@@ -105,6 +105,12 @@ def test_no_hub_at_all_is_one_line(tmp_path):
         download("me/ants", tmp_path / "b", endpoint="http://127.0.0.1:9")
 
 
+def test_no_hub_to_upload_to_is_one_line(artifact, tmp_path):
+    save(artifact, tmp_path / "a")
+    with pytest.raises(ResourceError, match="cannot reach me/ants on the hub"):
+        upload(tmp_path / "a", "me/ants", endpoint="http://127.0.0.1:9")
+
+
 @pytest.mark.parametrize("text", ["hub:", "hub:me", "hub:me/", "hub:a/b/c", "hub:a/b@"])
 def test_names_of_the_hub_have_one_shape(text):
     with pytest.raises(UsageError, match="expected hub:OWNER/NAME"):
