@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from resnext import build, convert
 from resnext.deploy import artifact_of, artifact_of_model, load, save, with_classes, with_score
 from resnext.deploy.card import TIMM_NAMES, timm_name
+from resnext.deploy.origin import with_words
 from resnext.errors import CheckpointError, DataError, UsageError
 from resnext.runs import evaluate_candidate, train_run
 from resnext.runs.candidates import candidate
@@ -150,6 +151,22 @@ def test_the_card_is_one_of_the_hub(artifact, tmp_path):
     assert card.data.license == "apache-2.0"
     assert card.data.pipeline_tag == "image-classification"
     assert "a\\|b c" in card.text
+
+
+def test_an_edited_card_is_kept_and_another_is_made_anew(artifact, tmp_path):
+    saved = save(artifact, tmp_path / "a")
+    card = saved.folder / "README.md"
+    made = card.read_bytes()
+    licensed = with_words(load(saved.folder), licence="MIT")
+    assert b"licence | MIT" in (save(licensed, tmp_path / "b").folder / "README.md").read_bytes()
+    card.write_bytes(b"# Mine, \xff\r\n")
+    again = save(licensed, tmp_path / "c")
+    assert (again.folder / "README.md").read_bytes() == b"# Mine, \xff\r\n"
+    card.unlink()
+    assert (save(load(saved.folder), tmp_path / "d").folder / "README.md").read_bytes() == made
+    save(artifact_of_model(settled(seed=1)), saved.folder, replacing=True)
+    card.write_bytes(b"# Of others")
+    assert (save(saved, tmp_path / "e").folder / "README.md").read_bytes() == made
 
 
 def test_nothing_is_overwritten(artifact, tmp_path):
