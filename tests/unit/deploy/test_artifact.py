@@ -103,6 +103,15 @@ def test_torchvision_and_timm_take_the_weights(tmp_path, name):
     assert (config["input_size"], config["crop_pct"]) == ([3, 64, 64], 64 / 70)
 
 
+def test_the_card_of_one_channel_names_timm_alone(tmp_path):
+    model = settled("resnet18_1channel_7classes")
+    save(artifact_of_model(model), tmp_path / "a")
+    assert "torchvision" not in (tmp_path / "a" / "README.md").read_text()
+    timms = timm.create_model(f"local-dir:{tmp_path / 'a'}", pretrained=True)
+    batch = images(2, 64, channels=1)
+    torch.testing.assert_close(answers(timms, batch), answers(model, batch), rtol=0, atol=0)
+
+
 def test_timm_takes_networks_of_ours_too(artifact, tmp_path):
     from resnext.model.timm_adapter import register_with_timm
 
