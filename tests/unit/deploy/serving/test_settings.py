@@ -18,6 +18,12 @@ def test_a_file_that_is_not_there_yet_says_nothing(tmp_path):
     assert settings_of({"given": "x"}, tmp_path / "new.json") == Settings(given="x")
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "serve.json"
+    file.write_text('{"given": "x"}', encoding="utf-8-sig")
+    assert settings_of({}, file) == Settings(given="x")
+
+
 @pytest.mark.parametrize(
     ("words", "kept", "message"),
     [
