@@ -162,7 +162,7 @@ def _peers(artifact: Artifact) -> Iterator[tuple[str, Callable[[], nn.Module]]]:
     """The same network elsewhere, with these weights."""
     spec = artifact.spec
     theirs = torchvision_name(spec)
-    if theirs and spec.in_channels == 3:
+    if theirs:
         from torchvision import models
 
         yield (

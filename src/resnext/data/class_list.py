@@ -102,7 +102,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         inner = next((path / part for part in ("train", "val") if (path / part).is_dir()), path)
         return tuple(map(printable, folder.class_names(inner)))  # as sources name them
     try:
-        lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="backslashreplace").splitlines()
     except OSError as error:
         raise DataError(f"{path}: expected class names, found: {error.strerror}") from error
     said = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -123,7 +123,7 @@ def ground_truth(folder: Path) -> GroundTruth:
 def _solution(path: Path) -> Mapping[int, str]:
     """Rows such as ILSVRC2012_val_00048981,n03995372 85 1 499 272."""
     found: dict[int, str] = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
         for number, row in enumerate(csv.reader(file), 1):
             if not row or row[0] == "ImageId":
                 continue
@@ -196,7 +196,7 @@ def _synset_labels(path: Path) -> Mapping[int, str]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 yield number, line.strip()

@@ -13,9 +13,11 @@ from PIL import Image
 
 from resnext.data import torch7
 from resnext.data.colour import IMAGENET, Statistics
+from resnext.data.decode import MAX_PIXELS
 from resnext.data.draws import Cut, Rule, resized, train_cut
 from resnext.data.order import Key
 from resnext.data.pictures import Floats, Pixels, pixels
+from resnext.errors import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +58,11 @@ class Photo:
         return self.filter == "torch7"
 
     def train(self, image: Decoded, key: Key) -> Pixels | Floats:
-        """Image -> S x S x 3, uint8; float32 in [0, 1] and a little beyond with Torch7's filter."""
+        """Image -> S x S x 3, uint8; float32 in [0, 1] and a little beyond with Torch7's filter.
+
+        Raises:
+            DataError: as `whole`, by Torch7's last resort.
+        """
         cut = train_cut(
             self.rule,
             *_size(image),
@@ -73,15 +79,20 @@ class Photo:
         return _mirrored(found) if cut.mirrored else found
 
     def evaluate(self, image: Decoded) -> Pixels | Floats:
-        """Image -> S x S x 3: the shorter side resized, then the centre."""
+        """Image -> S x S x 3: the shorter side resized, then the centre.
+
+        Raises:
+            DataError: as `whole`.
+        """
         return self._central(image, self.resize)
 
     def whole(self, image: Decoded, shorter: int) -> Pixels | Floats:
-        """Image -> H x W x 3 with its shorter side resized, all of it."""
-        if self.filter == "torch7":
-            return torch7.scale_shorter(_unit(image), shorter)
-        width, height = resized(self.rule, *_size(image), shorter)
-        return self._resized(image, width, height)
+        """Image -> H x W x 3 with its shorter side resized, all of it.
+
+        Raises:
+            DataError: that has too many pixels, as one pixel by thousands would.
+        """
+        return self._resized(image, *self._whole_size(image, shorter))
 
     @property
     def unit(self) -> float:
@@ -90,10 +101,21 @@ class Photo:
 
     def _central(self, image: Decoded, shorter: int) -> Pixels | Floats:
         if self.filter == "torch7":
-            return torch7.center_crop(torch7.scale_shorter(_unit(image), shorter), self.side)
+            self._whole_size(image, shorter)
+            return torch7.scale_center(_unit(image), shorter, self.side)
         whole = self.whole(image, shorter)
         left, top = (offset(self.rule, length, self.side) for length in whole.shape[1::-1])
         return whole[top : top + self.side, left : left + self.side]
+
+    def _whole_size(self, image: Decoded, shorter: int) -> tuple[int, int]:
+        """(width, height) of the whole, no more pixels than a file may have."""
+        width, height = resized(self.rule, *_size(image), shorter)
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                f"expected at most {MAX_PIXELS // 10**6} million pixels with the shorter side "
+                f"resized to {shorter}, found {width} x {height}"
+            )
+        return width, height
 
     def _resized(self, image: Decoded, width: int, height: int) -> Pixels | Floats:
         if self.filter == "torch7":

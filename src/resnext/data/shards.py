@@ -221,7 +221,9 @@ def _label(handle: int, files: dict[str, Member]) -> Label:
             continue
         content = os.pread(handle, member.size, member.offset)
         try:
-            stored = json.loads(content)["label"] if suffix == ".json" else content.decode()
+            stored = (
+                json.loads(content)["label"] if suffix == ".json" else content.decode("utf-8-sig")
+            )
         except (ValueError, KeyError, TypeError, RecursionError):
             continue
         text = str(stored).strip()

@@ -310,7 +310,7 @@ def _class_names(root: Path, tables: Sequence[Table]) -> tuple[str, ...]:
     """What stands in `CLASS_NAMES` beside the archives, else "0", "1", ... to the highest label."""
     path = _folder(root) / CLASS_NAMES
     if path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+        lines = path.read_text(encoding="utf-8-sig", errors="backslashreplace").splitlines()
         return tuple(printable(line.strip()) for line in lines if line.strip())
     highest = max(int(table.arrays["labels"].max()) for table in tables)
     images = sum(len(table.arrays["labels"]) for table in tables)

@@ -21,23 +21,27 @@ def scale_bicubic(image: Floats, height: int, width: int) -> Floats:
     return _scale_axis(_scale_axis(image, width, axis=1), height, axis=0)
 
 
-def _scale_axis(image: Floats, length: int, axis: int) -> Floats:
+def _scale_axis(image: Floats, length: int, axis: int, kept: slice = slice(None)) -> Floats:
+    """Resized to `length`, of which only the part that is kept is made."""
     count = image.shape[axis]
     if count == length:
-        return image
+        return image[(slice(None),) * axis + (kept,)]
+    places = range(length)[kept]
     if count == 1:
-        return np.repeat(image, length, axis=axis)
+        return np.repeat(image, len(places), axis=axis)
     # Positions in float32, as in the C code: in float64 some land on the other side of a pixel.
     step = np.float32(count - 1) / np.float32(max(length - 1, 1))
-    position = np.arange(length - 1, dtype=np.float32) * step
+    position = np.arange(length - 1, dtype=np.float32)[kept] * step
     first = position.astype(np.int64)
     shape = [1] * image.ndim
     shape[axis] = -1
     offset = (position - first.astype(np.float32)).reshape(shape)
     extended = _extrapolated(image, axis)
     p0, p1, p2, p3 = (np.take(extended, first + tap, axis=axis) for tap in range(4))
-    last = np.take(image, [count - 1], axis=axis)
-    return np.concatenate([_interpolate(p0, p1, p2, p3, offset), last], axis=axis)
+    made = _interpolate(p0, p1, p2, p3, offset)
+    if length - 1 not in places:
+        return made
+    return np.concatenate([made, np.take(image, [count - 1], axis=axis)], axis=axis)
 
 
 def _extrapolated(image: Floats, axis: int) -> Floats:
@@ -57,14 +61,9 @@ def _interpolate(p0: Floats, p1: Floats, p2: Floats, p3: Floats, x: Floats) -> F
     return (p1 + (0.5 * x.astype(np.float64)) * inner).astype(np.float32)
 
 
-def scale_shorter(image: Floats, shorter: int) -> Floats:
-    """`Scale` of transforms.lua."""
+def scale_center(image: Floats, shorter: int, side: int) -> Floats:
+    """`Scale`, then `CenterCrop` of transforms.lua: an odd margin is larger at top and left."""
     width, height = resized("torch7", image.shape[1], image.shape[0], shorter)
-    return scale_bicubic(image, height, width)
-
-
-def center_crop(image: Floats, side: int) -> Floats:
-    """`CenterCrop` of transforms.lua: an odd margin is larger at top and left."""
-    top = math.ceil((image.shape[0] - side) / 2)
-    left = math.ceil((image.shape[1] - side) / 2)
-    return image[top : top + side, left : left + side]
+    top, left = (math.ceil((length - side) / 2) for length in (height, width))
+    rows = _scale_axis(image, width, axis=1, kept=slice(left, left + side))
+    return _scale_axis(rows, height, axis=0, kept=slice(top, top + side))

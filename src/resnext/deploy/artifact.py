@@ -19,9 +19,9 @@ from pathlib import Path
 from torch import Tensor
 
 import resnext
-from resnext.data.profiles import Profile
+from resnext.data.profiles import Profile, profile
 from resnext.deploy.card import model_card, timm_config
-from resnext.errors import CheckpointError, UsageError
+from resnext.errors import CheckpointError, ResourceError, UsageError
 from resnext.model.network import ResNeXt, build
 from resnext.runs.artifacts import (
     CARD,
@@ -32,6 +32,7 @@ from resnext.runs.artifacts import (
     ArtifactRecord,
     is_artifact,
     read_artifact,
+    read_record,
 )
 from resnext.spec import Spec
 from resnext.training.checkpoint import SUMS, sums_of, tensor_bytes, write_folder
@@ -91,6 +92,8 @@ def load(folder: str | Path) -> Artifact:
 def save(artifact: Artifact, folder: str | Path, *, replacing: bool = False) -> Artifact:
     """Write the folder; it appears whole or not at all.
 
+    A card that somebody has edited in the artifact's own folder comes along as it is.
+
     Args:
         artifact: from `artifact_of`, `artifact_of_model` or `load`.
         folder: a new one, whose parents are made.
@@ -101,6 +104,7 @@ def save(artifact: Artifact, folder: str | Path, *, replacing: bool = False) -> 
 
     Raises:
         UsageError: something lies there that is not to be replaced; nothing was changed.
+        CheckpointError: the folder that the artifact was in is damaged meanwhile.
         ResourceError: it cannot be written.
     """
     path = Path(folder).expanduser()
@@ -116,9 +120,28 @@ def save(artifact: Artifact, folder: str | Path, *, replacing: bool = False) -> 
         CONFIG: (json.dumps(config, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     sums = sums_of(contents)
-    contents |= {SUMS: sums, CARD: model_card(record, named.spec, named.profile).encode()}
+    card = _edited_card(artifact)
+    if card is None:
+        card = model_card(record, named.spec, named.profile).encode()
+    contents |= {SUMS: sums, CARD: card}
     write_folder(path, contents, replacing=path.exists())
     return named
+
+
+def _edited_card(artifact: Artifact) -> bytes | None:
+    """The card beside the artifact, if it is another than was made for it."""
+    folder = artifact.folder
+    if folder is None or not (is_artifact(folder) and (folder / CARD).is_file()):
+        return None
+    stored = read_record(folder)
+    if stored.weights != artifact.record.weights:  # another artifact lies there by now
+        return None
+    try:
+        found = (folder / CARD).read_bytes()
+    except OSError as error:
+        raise ResourceError(f"cannot read {folder / CARD}: {error.strerror or error}") from error
+    made = model_card(stored, artifact.spec, profile(stored.profile)).encode()
+    return None if found == made else found
 
 
 def check_place(path: Path, *, replacing: bool) -> None:

@@ -38,9 +38,10 @@ def timm_name(spec: Spec) -> tuple[str, bool]:
 
 
 def torchvision_name(spec: Spec) -> str | None:
-    """What torchvision calls the network; None if it has no such."""
+    """What torchvision calls the network; None if it has no such: all of its own take colours."""
     name, known = timm_name(spec)
-    return name if known and name not in _TORCHVISION_LACKS else None
+    there = known and name not in _TORCHVISION_LACKS and spec.in_channels == 3
+    return name if there else None
 
 
 def timm_config(record: ArtifactRecord, spec: Spec, seen: Profile) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnext.deploy.artifact import Artifact
 from resnext.deploy.parity import Forward, Parity, parity, reference, tolerance
-from resnext.deploy.samples import Samples, photographs, resized
+from resnext.deploy.samples import Samples, kind_of, photographs, resized
 from resnext.errors import ParityError
 
 BATCHES = (1, 2, 7)
@@ -92,8 +92,8 @@ def compared(
     if precision == "int8":
         assert accuracy is not None
         check_int8(accuracy)
-    about = "photographs of scikit-learn" if given is None else given.about
-    return Compared(parity=rows, images=about, accuracy=accuracy)
+    images = f"{kind_of(artifact)} of scikit-learn" if given is None else given.about
+    return Compared(parity=rows, images=images, accuracy=accuracy)
 
 
 def _rows(

@@ -113,6 +113,11 @@ def photographs(artifact: Artifact, count: int) -> Tensor:
     )
 
 
+def kind_of(artifact: Artifact) -> str:
+    """What `photographs` takes."""
+    return "handwritten digits" if artifact.profile.channels == 1 else "photographs"
+
+
 def resized(images: Tensor, side: int) -> Tensor:
     """Prepared images at another size."""
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True)

@@ -199,7 +199,7 @@ def _minival(root: Path) -> NDArray[np.int64]:
             content = json.loads((folder / name).read_bytes())
             return np.array([row["id"] for row in content["images"]], np.int64)
     if (folder / "minival.txt").exists():
-        return np.array((folder / "minival.txt").read_text().split(), np.int64)
+        return np.array((folder / "minival.txt").read_text(encoding="utf-8-sig").split(), np.int64)
     raise DataError(
         f"expected the numbers of minival's 5,000 images in {folder}, found none; put there one of "
         "instances_val2017.json, instances_minival2014.json or minival.txt (a number a line)"

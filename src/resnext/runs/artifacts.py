@@ -97,6 +97,15 @@ def is_artifact(folder: Path) -> bool:
     return (folder / RECORD).is_file()
 
 
+def read_record(folder: Path) -> ArtifactRecord:
+    """What `artifact.json` in a folder says, verified.
+
+    Raises:
+        CheckpointError: it is missing, was changed, or has no meaning.
+    """
+    return _parsed(folder / RECORD, verified(folder / RECORD, folder / SUMS))
+
+
 def read_artifact(folder: Path) -> tuple[ArtifactRecord, Spec, Profile, dict[str, Tensor]]:
     """All that is in the folder of an artifact, verified.
 
@@ -105,7 +114,7 @@ def read_artifact(folder: Path) -> tuple[ArtifactRecord, Spec, Profile, dict[str
     """
     file = folder / RECORD
     sums = folder / SUMS
-    record = _parsed(file, verified(file, sums))
+    record = read_record(folder)
     verified(folder / CONFIG, sums)
     spec, seen = _spec(file, record), _profile(file, record)
     if record.classes is not None and len(record.classes) != spec.classes:

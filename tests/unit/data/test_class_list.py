@@ -128,6 +128,8 @@ def test_names_from_a_folder_or_a_file(whole: Path, tmp_path: Path) -> None:
     assert class_list.read_names(names) == ("n01440764", "n3")
     names.write_text("golden retriever\n Hund (groß) \nn2 in air\n")
     assert class_list.read_names(names) == ("golden retriever", "Hund (groß)", "n2 in air")
+    names.write_text("ant\nbee\n", encoding="utf-8-sig")  # as Windows writes it
+    assert class_list.read_names(names) == ("ant", "bee")
     names.write_text("n5\nn3\nn5\n")
     with pytest.raises(DataError, match="one per line, found n5 twice"):
         class_list.read_names(names)

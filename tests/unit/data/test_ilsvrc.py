@@ -86,6 +86,16 @@ def test_where_the_answers_may_be(write: object, where: str, tmp_path: Path) -> 
         assert source.classes == WNIDS
 
 
+@pytest.mark.parametrize("write", [write_solution, write_map, write_synset_labels])
+def test_answers_may_begin_with_a_byte_order_mark(write: object, tmp_path: Path) -> None:
+    root = write_images(tmp_path)
+    assert callable(write)
+    write(root)
+    for path in [*root.glob("*.txt"), *root.glob("*.csv")]:
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    check(open_data(root))
+
+
 def test_kaggles_archive_by_its_top_or_by_its_images(tmp_path: Path) -> None:
     inner = tmp_path / "ILSVRC" / "Data" / "CLS-LOC"
     write_images(inner)

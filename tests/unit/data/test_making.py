@@ -219,6 +219,16 @@ def test_evaluation_and_small_sets_are_strict(tmp_path: Path, engine: Engine):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_an_image_that_would_become_too_large_is_named(tmp_path: Path, engine: Engine):
+    root = write_photos(tmp_path, 4)
+    file = root / "even" / "02.JPEG"
+    photo(0, (1, 20000)).save(file, "JPEG")
+    batches = evaluation_batches(open_source(root), profile("pil-224"), batch_size=4, engine=engine)
+    with pytest.raises(DataError, match=r"02\.JPEG: expected at most 50 million pixels"):
+        list(batches)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_file_that_vanishes_is_named(tmp_path: Path, engine: Engine):
     source = open_source(write_photos(tmp_path))
     (tmp_path / "odd" / "05.JPEG").unlink()

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnext.data import torch7
 from resnext.data.decode import MAX_BYTES, MAX_PIXELS, decode
 from resnext.data.draws import Cut, Rule, central_cut, resized, train_cut
 from resnext.data.native import (
@@ -32,7 +31,7 @@ from resnext.data.native import (
     reason,
 )
 from resnext.data.order import Key
-from resnext.data.photos import Photo
+from resnext.data.photos import Photo, offset
 from resnext.errors import ResourceError, UsageError
 from unit.data.jpegs import claiming, frame, kinds, photo
 from unit.data.pictures import encoded
@@ -232,7 +231,8 @@ def by_torch7(content: bytes, cut: np.void, side: int, *, resize: int) -> NDArra
         image = image[y : y + h, x : x + w]
     rows = np.einsum("iy,yxc->ixc", torch7_matrix(image.shape[0], new_height), image)
     result = np.einsum("jx,ixc->ijc", torch7_matrix(image.shape[1], new_width), rows)
-    pixels = torch7.center_crop(result, side)
+    top, left = (offset("torch7", length, side) for length in (new_height, new_width))
+    pixels = result[top : top + side, left : left + side]
     return pixels[:, ::-1] if cut["mirrored"] else pixels
 
 
@@ -563,6 +563,22 @@ def test_bad_images_have_a_status_and_harm_no_others(loader: NativeLoader, tmp_p
             np.testing.assert_array_equal(pixels, alone.pixels[0])
         else:
             assert (pixels == 0).all()
+
+
+@compiled
+@pytest.mark.parametrize("rule", ["torchvision", "torch7"])
+def test_images_that_would_become_too_large_are_left_to_pillow(
+    loader: NativeLoader, rule: Rule
+) -> None:
+    sizes = [(1, 20000), (763, 1), (762, 1), (1, 762)]
+    contents = [encoded(photo(0, *size), "JPEG") for size in sizes]
+    loaded = loader.load(contents, Central(rule=rule, resize=256), side=224)
+    large, ok = Status.TOO_MANY_PIXELS, Status.OK
+    assert loaded.outcomes["status"].tolist() == [large, large, ok, ok]
+    drawn = Drawn(rule=rule, seed=0, epoch=0, indices=np.array([0]))
+    # torchvision's last resort is a box of the image's own pixels.
+    expected = large if rule == "torch7" else ok
+    assert loader.load(contents[:1], drawn, side=224).outcomes["status"].tolist() == [expected]
 
 
 @compiled

@@ -13,6 +13,7 @@ from PIL import Image
 from resnext.data import default_profile, open_data, profile
 from resnext.data.draws import train_cut
 from resnext.data.order import Key, colour_numbers
+from resnext.data.photos import Photo
 from resnext.data.pictures import Picture
 from resnext.errors import DataError, UsageError
 from unit.data.pictures import picture
@@ -222,6 +223,24 @@ def test_evaluation_at_320_of_320_shows_the_whole_shorter_side() -> None:
     torch.testing.assert_close(found, normalised(F.pil_to_tensor(resized)), rtol=0, atol=2.4e-6)
     with pytest.raises(UsageError, match="expected a resize of at least 320"):
         profile("pil-320@256")
+
+
+@pytest.mark.parametrize("name", ["pil-224", "tensor-224", "torch7-224", "torch7-antialias-224"])
+def test_a_thin_image_is_refused_before_it_is_made_large(name: str) -> None:
+    view = profile(name).view
+    assert isinstance(view, Photo)
+    for size, found in [((1, 20000), "256 x 5120000"), ((763, 1), "195328 x 256")]:
+        for evaluated in (view.evaluate, lambda image: view.whole(image, 256)):
+            with pytest.raises(DataError, match=r"at most 50 million pixels.* to 256") as refused:
+                evaluated(Image.new("RGB", size))
+            assert str(refused.value).endswith(f"found {found}")
+    assert view.evaluate(Image.new("RGB", (1, 500))).shape == (224, 224, 3)
+    assert view.evaluate(Image.new("L", (9000, 5000))).shape == (224, 224, 3)
+
+
+def test_torch7s_last_resort_of_training_has_the_same_limit() -> None:
+    with pytest.raises(DataError, match=r"at most 50 million pixels.* to 224, found 224 x 4480000"):
+        profile("torch7-224").train(Image.new("RGB", (1, 20000)), Key(seed=0, epoch=0, index=0))
 
 
 def test_torch7_is_the_authors_code_end_to_end() -> None:

@@ -81,13 +81,15 @@ def test_class_names_beside_the_shards(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     assert open_data(tmp_path).classes == ("cat", "dog")
     assert open_source(tmp_path / "val-0.tar").classes == ("cat", "dog")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n", encoding="utf-8-sig")
+    assert open_data(tmp_path).classes == ("cat", "dog")
     (tmp_path / "classes.txt").write_text("cat\n")
     with pytest.raises(DataError, match="expected labels 0 to 0, found 1 in row 1"):
         open_data(tmp_path)
 
 
 def test_labels_that_are_class_names(tmp_path: Path) -> None:
-    files = {"0.png": image(0), "0.cls": b"dog\n", "1.png": image(1), "1.cls": b"cat"}
+    files = {"0.png": image(0), "0.cls": b"\xef\xbb\xbfdog\n", "1.png": image(1), "1.cls": b"cat"}
     source = open_source(write_tar(tmp_path / "x.tar", files))
     assert source.classes == ("cat", "dog")
     np.testing.assert_array_equal(np.asarray(source.read(0)), np.asarray(picture(1)))

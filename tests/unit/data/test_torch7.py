@@ -84,8 +84,23 @@ def test_the_longer_side_is_cut_to_an_integer(size: tuple[int, int], expected: t
 
 def test_odd_margins_are_larger_at_the_top_left():
     image = np.arange(7 * 6, dtype=np.float32).reshape(7, 6, 1)
-    cropped = torch7.center_crop(image, 4)
+    cropped = torch7.scale_center(image, 6, 4)
     assert cropped[0, 0, 0] == image[2, 1, 0]  # ceil(3 / 2), ceil(2 / 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "shorter", "side"),
+    [((5, 7), 9, 4), ((5, 7), 5, 5), ((13, 6), 4, 4), ((1, 9), 6, 5), ((31, 8), 9, 8)],
+)
+def test_the_centre_is_that_of_the_whole_bit_for_bit(
+    size: tuple[int, int], shorter: int, side: int
+):
+    image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    width, height = resized("torch7", size[1], size[0], shorter)
+    top, left = math.ceil((height - side) / 2), math.ceil((width - side) / 2)
+    whole = torch7.scale_bicubic(image, height, width)
+    found = torch7.scale_center(image, shorter, side)
+    np.testing.assert_array_equal(found, whole[top : top + side, left : left + side])
 
 
 def literal_colour(image: NDArray, drawn: list[float]) -> NDArray:

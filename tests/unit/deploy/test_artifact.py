@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from resnext import build, convert
 from resnext.deploy import artifact_of, artifact_of_model, load, save, with_classes, with_score
 from resnext.deploy.card import TIMM_NAMES, timm_name
+from resnext.deploy.origin import with_words
 from resnext.errors import CheckpointError, DataError, UsageError
 from resnext.runs import evaluate_candidate, train_run
 from resnext.runs.candidates import candidate
@@ -102,6 +103,15 @@ def test_torchvision_and_timm_take_the_weights(tmp_path, name):
     assert (config["input_size"], config["crop_pct"]) == ([3, 64, 64], 64 / 70)
 
 
+def test_the_card_of_one_channel_names_timm_alone(tmp_path):
+    model = settled("resnet18_1channel_7classes")
+    save(artifact_of_model(model), tmp_path / "a")
+    assert "torchvision" not in (tmp_path / "a" / "README.md").read_text()
+    timms = timm.create_model(f"local-dir:{tmp_path / 'a'}", pretrained=True)
+    batch = images(2, 64, channels=1)
+    torch.testing.assert_close(answers(timms, batch), answers(model, batch), rtol=0, atol=0)
+
+
 def test_timm_takes_networks_of_ours_too(artifact, tmp_path):
     from resnext.model.timm_adapter import register_with_timm
 
@@ -153,6 +163,22 @@ def test_the_card_is_one_of_the_hub(artifact, tmp_path):
     assert card.data.license == "apache-2.0"
     assert card.data.pipeline_tag == "image-classification"
     assert "a\\|b c" in card.text
+
+
+def test_an_edited_card_is_kept_and_another_is_made_anew(artifact, tmp_path):
+    saved = save(artifact, tmp_path / "a")
+    card = saved.folder / "README.md"
+    made = card.read_bytes()
+    licensed = with_words(load(saved.folder), licence="MIT")
+    assert b"licence | MIT" in (save(licensed, tmp_path / "b").folder / "README.md").read_bytes()
+    card.write_bytes(b"# Mine, \xff\r\n")
+    again = save(licensed, tmp_path / "c")
+    assert (again.folder / "README.md").read_bytes() == b"# Mine, \xff\r\n"
+    card.unlink()
+    assert (save(load(saved.folder), tmp_path / "d").folder / "README.md").read_bytes() == made
+    save(artifact_of_model(settled(seed=1)), saved.folder, replacing=True)
+    card.write_bytes(b"# Of others")
+    assert (save(saved, tmp_path / "e").folder / "README.md").read_bytes() == made
 
 
 def test_nothing_is_overwritten(artifact, tmp_path):

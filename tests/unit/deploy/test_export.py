@@ -265,6 +265,18 @@ def test_samples_of_a_folder_and_of_a_data_set(small, pictures, tmp_path):
             samples(small, str(place))
 
 
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ("ResNeXt-11 (2x4d, CIFAR, 10 classes, 1 channel)", "handwritten digits of scikit-learn"),
+        ("ResNeXt-11 (2x4d, CIFAR, 10 classes)", "photographs of scikit-learn"),
+    ],
+)
+def test_a_report_names_the_images(network, said):
+    artifact = artifact_of_model(settled(network))
+    assert checking.compared(artifact, reference(artifact), "fp32", None).images == said
+
+
 @pytest.mark.parametrize("name", ["pil-64", "torch7-64", "cifar10"])
 def test_photographs_are_always_there(name):
     artifact = artifact_of_model(settled("resnet18_4classes"), profile_name=name)

@@ -78,6 +78,25 @@ def test_an_upload_is_told_in_json_too(artifact, tmp_path, hub, capsys):
     assert said["weights"] == load(tmp_path / "a").record.weights
 
 
+def test_an_edited_card_goes_to_the_hub_and_comes_back(artifact, tmp_path, hub):
+    from resnext.cli.main import run
+
+    edited = "# Ants\n\nSeen in my garden; ruins at 30 °C.\n"
+    (save(artifact, tmp_path / "a").folder / "README.md").write_text(edited)
+    for words in (
+        ("export", str(tmp_path / "a"), "--out", "hub:me/ants"),
+        ("export", "hub:me/ants", "--out", str(tmp_path / "b")),
+        ("export", str(tmp_path / "b"), "--out", str(tmp_path / "c"), "--licence", "MIT"),
+        ("export", str(tmp_path / "c"), "--out", str(tmp_path / "c"), "--replace"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(words)
+        assert ended.value.code == 0
+    assert hub.repositories["me/ants"]["README.md"].decode() == edited
+    assert [(tmp_path / name / "README.md").read_text() for name in "bc"] == [edited] * 2
+    assert load(tmp_path / "c").record.licence == "MIT"
+
+
 def test_what_was_changed_on_the_hub_is_refused(artifact, tmp_path, hub):
     save(artifact, tmp_path / "a")
     upload(tmp_path / "a", "me/ants", endpoint=hub.endpoint)

@@ -148,6 +148,8 @@ def test_minival_of_2014_needs_its_numbers(files_of_2014):
         open_split(files_of_2014, "minival")
     (files_of_2014 / "annotations" / "minival.txt").write_text("12\n15\n")
     assert open_split(files_of_2014, "minival").ids.tolist() == [12, 15]
+    (files_of_2014 / "annotations" / "minival.txt").write_text("12\n15\n", encoding="utf-8-sig")
+    assert open_split(files_of_2014, "minival").ids.tolist() == [12, 15]
     assert open_split(files_of_2014, "val35k").ids.tolist() == [11, 13, 14]
     whole = open_split(files_of_2014, "trainval35k")
     assert whole.ids.tolist() == [1, 2, 3, 4, 11, 13, 14]

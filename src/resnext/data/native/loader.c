@@ -286,6 +286,14 @@ static Cut central_cut(bool torch7, Size size, int shorter, int side) {
     return (Cut){whole.left * step_x, whole.top * step_y, side * step_x, side * step_y, 0, 1};
 }
 
+/* Whether the whole would have too many pixels, were it made as Pillow makes it: Pillow refuses. */
+static bool too_large(const Request *request, Size size) {
+    bool torch7 = request->rule == TRAIN_TORCH7 || request->rule == CENTRAL_TORCH7;
+    int shorter = request->rule < CENTRAL_TORCHVISION ? request->side : request->resize;
+    Resized whole = resized(torch7, size, shorter, request->side);
+    return whole.width * whole.height > (double)request->max_pixels;
+}
+
 /* The central box, as near to the image's shape as an aspect of 3/4 to 4/3 comes. */
 static Cut clipped_cut(Size size) {
     double w = (double)size.width, h = (double)size.height;
@@ -823,6 +831,8 @@ static Status decode(Worker *worker, Job *job) {
     Size size = {jpeg->image_width, jpeg->image_height};
     *job->cut = choose_cut(request, job->index, *job->cut, size);
     if (!fits(job->cut, size)) return BAD_CUT;
+    if (request->rule != GIVEN && job->cut->beyond && too_large(request, size))
+        return TOO_MANY_PIXELS;
     jpeg->out_color_space = JCS_EXT_RGBX; /* four values a pixel suit vectors of four */
     jpeg_start_decompress(jpeg);
     return request->resample == TORCH7 ? torch7(worker, job, size) : bilinear(worker, job, size);

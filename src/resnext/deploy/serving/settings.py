@@ -13,6 +13,10 @@ Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
+_OF_A_NETWORK = ("weights", "profile", "class_names", "calibrate")
+"""Settings that mean nothing to another network."""
+
+
 class Settings(BaseModel):
     """What is served, where, and within which limits.
 
@@ -70,12 +74,16 @@ class Settings(BaseModel):
 def settings_of(words: dict[str, Any], file: Path | None) -> Settings:
     """What the command line says over what the file has; what neither says is as usual.
 
+    Of a file for another network than the command line names, what belongs to that one is left out.
+
     Raises:
         UsageError: a value is out of range, or nothing says what to serve.
         ResourceError: the file cannot be read.
     """
     kept = {} if file is None else _read(file)
     said = {name: value for name, value in words.items() if value is not None}
+    if not _same_network(kept.get("given"), said.get("given")):
+        kept = {name: value for name, value in kept.items() if name not in _OF_A_NETWORK}
     merged = kept | said
     if "given" not in merged:
         where = "" if file is None else f", and {file} names none"
@@ -84,6 +92,13 @@ def settings_of(words: dict[str, Any], file: Path | None) -> Settings:
         return Settings(**merged)
     except ValidationError as error:
         raise UsageError(_first(error, kept, said, file)) from error
+
+
+def _same_network(kept: Any, said: str | None) -> bool:
+    """Whether the file's network is served; a folder may be written in several ways."""
+    if said is None or not isinstance(kept, str):
+        return True
+    return Path(kept).expanduser().absolute() == Path(said).expanduser().absolute()
 
 
 def keep(settings: Settings, file: Path) -> None:
@@ -97,7 +112,7 @@ def keep(settings: Settings, file: Path) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:

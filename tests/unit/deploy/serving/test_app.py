@@ -17,6 +17,7 @@ from resnext.deploy.explain import explain
 from resnext.deploy.libraries import Running
 from resnext.deploy.predict import decode_picture, predict
 from servers import form_of, in_thread, picture_bytes
+from unit.data.pictures import encoded
 from unit.deploy.networks import settled
 
 
@@ -232,6 +233,14 @@ def test_pictures_that_cannot_be_used_are_all_named(artifact, engine):
         assert "bad.png: expected a picture" in answer.json["error"]
         assert "empty.png: expected a picture" in answer.json["error"]
         assert "good.png" not in answer.json["error"]
+
+
+def test_a_thin_picture_is_refused_before_it_is_made_large():
+    made = artifact_of_model(settled(), profile_name="pil-32")
+    with in_thread(made, open_engine(made, "torch")) as server:
+        answer = server.form([("thin.png", encoded(Image.new("L", (1, 40000)), "PNG"))])
+        assert answer.status == 422
+        assert "thin.png: expected at most 50 million pixels" in answer.json["error"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,26 @@ def test_the_command_line_stands_over_the_file_over_what_is_usual(tmp_path):
     assert found == Settings(given="runs/x", batch=8, queue=9)
 
 
+def test_what_is_of_one_network_is_not_kept_for_another(tmp_path):
+    file = tmp_path / "serve.json"
+    old = {"weights": "w.pt", "profile": "pil-64", "class_names": "n.txt", "calibrate": "photos"}
+    keep(Settings(given="runs/x", batch=4, **old), file)
+    assert settings_of({"given": "runs/y"}, file) == Settings(given="runs/y", batch=4)
+    named = settings_of({"given": "runs/y", "class_names": "other.txt"}, file)
+    assert named == Settings(given="runs/y", batch=4, class_names="other.txt")
+    for same in (None, "runs/x", "./runs/x/", str(Path("runs/x").absolute())):
+        found = settings_of({"given": same, "queue": 9}, file)
+        assert found == Settings(given=same or "runs/x", batch=4, queue=9, **old)
+
+
 def test_a_file_that_is_not_there_yet_says_nothing(tmp_path):
     assert settings_of({"given": "x"}, tmp_path / "new.json") == Settings(given="x")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "serve.json"
+    file.write_text('{"given": "x"}', encoding="utf-8-sig")
+    assert settings_of({}, file) == Settings(given="x")
 
 
 @pytest.mark.parametrize(
