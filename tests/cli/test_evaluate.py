@@ -105,6 +105,54 @@ def test_scores_are_saved_read_again_and_joined(place, capsys):
     assert joined["loss"] == models["loss"]
 
 
+@pytest.fixture
+def scores(place, capsys):
+    """The scores of both files of weights, under pil-32, each image seen once."""
+    for seed in (1, 2):
+        scored(capsys, f"w{seed}.safetensors", "--save-scores", f"s{seed}.safetensors")
+    return place
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data", "nowhere"],
+        ["--protocol", "single view"],
+        ["--profile", "pil-32"],
+        ["--class-names", "names.txt"],
+        ["--engine", "auto"],
+        ["--precision", "fp32"],
+        ["--compile"],
+        ["--batch-size", "4"],
+        ["--device", "cpu"],
+        ["--workers", "0"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_was_measured_is_not_measured_in_another_way(scores, capsys, words):
+    (scores / "names.txt").write_text("blue\nred\n")
+    for given in (["s1.safetensors"], ["s1.safetensors", "s2.safetensors", "--ensemble"]):
+        code, out, err = outcome(capsys, "evaluate", *given, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert (
+            f"expected no {words[0]} for scores that were measured before, found {' '.join(words)};"
+        ) in err
+
+
+@pytest.mark.parametrize(
+    "given", ["s1.safetensors w2.safetensors", "w2.safetensors s1.safetensors"]
+)
+def test_beside_a_network_scores_are_of_the_protocol_and_profile_asked_for(scores, capsys, given):
+    assert len(scored(capsys, *given.split(), "--protocol", "single view", "--ensemble")) == 3
+    for words, message in (
+        (["--protocol", "center-32"], "of protocol center-32, found single view in s1.safetensors"),
+        (["--profile", "pil-48"], "of profile pil-48, found pil-32 in s1.safetensors"),
+    ):
+        code, out, err = outcome(capsys, "evaluate", *given.split(), *USUAL, *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert f"expected scores {message}; " in err
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from resnext.cli.main import run
+from resnext.data import open_data
 from resnext.runs import RunFolder
 
 
@@ -124,6 +125,16 @@ def test_a_broken_image_is_named_with_what_finds_all_of_them(photos, capsys):
     assert code == 3
     assert "3.png" in out
     assert "4.png" in out
+
+
+def test_a_run_that_continues_tolerates_what_it_began_with(photos, capsys, monkeypatch):
+    (photos / open_data("photos").train.describe(0)).write_bytes(b"")
+    words = (*TINY, "--data", "photos", "--epochs", 1, "--out", "run", "--bad-limit", 50)
+    with monkeypatch.context() as first:
+        first.setattr("resnext.cli.train._train", interrupted)
+        assert outcome(capsys, "train", *words)[0] == 130
+    assert outcome(capsys, "train", "--resume", "run", "--bad-limit", 0)[0] == 3
+    assert outcome(capsys, "train", "--resume", "run")[0] == 0
 
 
 def test_the_backend_is_said_and_recorded_and_a_run_goes_on_with_another(photos, capsys):

@@ -64,12 +64,15 @@ def evaluate(
         Literal["float32", "float16"], typer.Option(help="Of the numbers in that file.")
     ] = "float32",
     engine: Annotated[
-        Literal["auto", "native", "simplejpeg", "pillow"],
-        typer.Option(help="What decodes images; pillow does as torchvision, others are faster."),
-    ] = "auto",
+        Literal["auto", "native", "simplejpeg", "pillow"] | None,
+        typer.Option(
+            help="What decodes images; pillow does as torchvision, others are faster [auto]."
+        ),
+    ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of convolutions and products.")
-    ] = "fp32",
+        Literal["fp32", "bf16", "fp16"] | None,
+        typer.Option(help="Of convolutions and products [fp32]."),
+    ] = None,
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the network, for many images.")
     ] = False,
@@ -87,6 +90,18 @@ def evaluate(
     require_beside("--shares", shares, "--ensemble", ensemble)
     require_beside("--average", average, "--ensemble", ensemble)
     _check_file(save_scores, len(given), ensemble=ensemble)
+    asked = {
+        "--data": data,
+        "--protocol": protocol,
+        "--profile": profile,
+        "--class-names": class_names,
+        "--engine": engine,
+        "--precision": precision,
+        "--compile": compile_ or None,
+        "--batch-size": batch_size,
+        "--device": device,
+        "--workers": workers,
+    }
     with interruptible(lambda: _untouched(given)):
         with loading(stderr=True):
             from resnext.data.class_list import read_names
@@ -100,8 +115,8 @@ def evaluate(
             ways=classes,
             batch_size=batch_size,
             workers=workers,
-            engine=engine,
-            speed=Speed(precision=precision, compilation="default" if compile_ else None),
+            engine=engine or "auto",
+            speed=Speed(precision=precision or "fp32", compilation="default" if compile_ else None),
             keep=save_scores is not None,
             class_names=None if class_names is None else read_names(class_names),
         )
@@ -118,6 +133,7 @@ def evaluate(
                     profile_name=profile,
                     mix=mix,
                     device=device,
+                    asked={name: value for name, value in asked.items() if value is not None},
                     world=world,
                 ),
                 shown=world.first,

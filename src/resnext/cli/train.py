@@ -95,14 +95,16 @@ def train(
         typer.Option(help="What follows a gradient that is not finite [stop]."),
     ] = None,
     nan_limit: Annotated[
-        int, typer.Option(min=0, help="Most steps that --on-nan skip leaves out.")
-    ] = 20,
+        int | None, typer.Option(min=0, help="Most steps that --on-nan skip leaves out [20].")
+    ] = None,
     bad_limit: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0, max=100, help="Percent of an epoch's images that may be unreadable and replaced."
+            min=0,
+            max=100,
+            help="Percent of an epoch's images that may be unreadable and replaced [0.1].",
         ),
-    ] = 0.1,
+    ] = None,
     save_seconds: Annotated[
         float, typer.Option(min=0, help="Between two checkpoints inside an epoch.")
     ] = 600,
@@ -132,7 +134,7 @@ def train(
     machine: dict[str, Any] = {
         "device": device,
         "workers": workers,
-        "bad_limit": bad_limit / 100,
+        "bad_limit": None if bad_limit is None else bad_limit / 100,
         "nan_limit": nan_limit,
         "on_nan": on_nan,
     }
@@ -188,7 +190,7 @@ def _plan(asked: dict[str, Any], machine: dict[str, Any], resume: Path | None) -
     said = {name: value for name, value in asked.items() if value not in (None, {})}
     if resume is not None:
         return plan_again(RunFolder.open(resume), said, **machine)
-    return plan(**said, **machine | {"on_nan": machine["on_nan"] or "stop"})
+    return plan(**said, **{name: value for name, value in machine.items() if value is not None})
 
 
 def _require_kept(resume: Path, given: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ import torch
 
 from resnext.data import DataSet
 from resnext.detection.splits import Sets
-from resnext.errors import PreemptedError
 from resnext.experiments.study import Job, Study
 from resnext.runs import Stop
 from resnext.runs.planning import resolve_device
@@ -52,5 +51,4 @@ class Bench:
         Raises:
             PreemptedError: somebody does; a measurement begins anew.
         """
-        if self.stop.signal is not None:
-            raise PreemptedError(f"the measurement {self.job.name} begins anew")
+        self.stop.check(f"the measurement {self.job.name} begins anew")

@@ -100,6 +100,7 @@ def _taken(study: Study, job: Job, stop: Stop, number: int, of: int) -> Iterator
     elif waits := _needed(study, job):
         yield Left(job=job, why=f"waits for {waits}")
     else:
+        stop.check(f"{job.name} comes next")
         yield Begun(job=job, number=number, of=of, state=found)
         yield from _trained(study, job, stop) if job.plan else _measured(study, job, stop)
         yield Ended(job=job, now=True)
@@ -125,12 +126,14 @@ def _trained(study: Study, job: Job, stop: Stop) -> Iterator[Event]:
         yield from train_run(job.plan, folder, stop=stop)
     for test in job.what.tests:
         if not (job.path / test_file(test.id)).exists():
-            yield from _tested(study, job, folder, test)
+            yield from _tested(study, job, folder, test, stop)
 
 
-def _tested(study: Study, job: Job, folder: RunFolder, test: Test) -> Iterator[Event]:
+def _tested(study: Study, job: Job, folder: RunFolder, test: Test, stop: Stop) -> Iterator[Event]:
     """Measure once more with other views or fewer classes, and keep the figures."""
     assert job.plan is not None
+    begins_anew = f"the test {test.id} of {job.name} begins anew"
+    stop.check(begins_anew)
     scale: Scale = study.choices.scale
     protocol = Protocol.parse(test.demo if scale == "demo" else test.protocol)
     found = run_candidate(folder, str(job.path), job.plan.device)
@@ -143,6 +146,7 @@ def _tested(study: Study, job: Job, folder: RunFolder, test: Test) -> Iterator[E
     for progress in evaluate_candidate(found, data, settings, device=job.plan.device):
         if isinstance(progress, Part):
             yield progress
+            stop.check(begins_anew)
         else:
             result = progress
     assert result is not None

@@ -1,7 +1,7 @@
 """Runs beside each other: what differs, and whether their results do by more than seeds explain.
 
 Runs that differ in their seed alone form a group; what does not decide a result may differ too,
-which is said: the machine, places, micro-batches. Groups are compared by the last epoch's
+which is said: the machine, places, micro-batches, limits. Groups are compared by the last epoch's
 validation error, which nothing was chosen by.
 """
 
@@ -33,6 +33,8 @@ _KINDS: dict[str, Kind] = {
     "threads": "machine",
     "processes": "machine",
     "micro_batch": "machine",
+    "nan_limit": "machine",
+    "bad_limit": "machine",
     "data.name": "machine",
     "data.location": "machine",
     "initial_weights.path": "machine",

@@ -25,14 +25,11 @@ from resnext.runs.folder import RECORD, RunFolder
 from resnext.runs.keeping import left_off
 from resnext.runs.pretrained import Initial, require_fitting
 from resnext.runs.provenance import machine, source_commit, versions
-from resnext.runs.records import DataRecord, OnNan, RunRecord, differences
+from resnext.runs.records import NAN_LIMIT, DataRecord, OnNan, RunRecord, differences
 from resnext.spec import Spec
 from resnext.training.distributed import ALONE, World
 from resnext.training.recipe import Recipe
 from resnext.training.speed import PLAIN, Speed, check_sharding, check_speed
-
-NAN_LIMIT = 20
-"""Steps without a finite gradient that may be left out of a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +103,8 @@ class Plan:
             sync_bn=self.speed.sync_bn,
             backend=self.speed.backend or "framework",
             on_nan=self.on_nan,
+            nan_limit=self.nan_limit,
+            bad_limit=self.bad_limit,
             initial_weights=str(self.initial) if self.initial else None,
             versions=versions(),
             command=tuple(command),
@@ -227,10 +226,10 @@ def plan_again(
     *,
     device: str | None = None,
     workers: int | None = None,
-    bad_limit: float = BAD_LIMIT,
+    bad_limit: float | None = None,
     speed: Speed = PLAIN,
     on_nan: OnNan | None = None,
-    nan_limit: int = NAN_LIMIT,
+    nan_limit: int | None = None,
     world: World = ALONE,
 ) -> Plan:
     """The plan that a folder was begun with, for the machine as it is now.
@@ -254,7 +253,7 @@ def plan_again(
         },
         device=device,
         workers=workers,
-        bad_limit=bad_limit,
+        bad_limit=record.bad_limit if bad_limit is None else bad_limit,
         speed=replace(
             speed,
             precision=record.precision,
@@ -264,7 +263,7 @@ def plan_again(
             backend=speed.backend or kept_backend(record.backend, resolve_device(device)),
         ),
         on_nan=on_nan or record.on_nan,
-        nan_limit=nan_limit,
+        nan_limit=record.nan_limit if nan_limit is None else nan_limit,
         world=world,
     )
     odd = list(differences(record, again.record()))

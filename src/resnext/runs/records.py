@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from resnext.data.loader import BAD_LIMIT
 from resnext.data.making import Used
 from resnext.kernels import Backend
 from resnext.training.recipe import Recipe
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 OnNan = Literal["stop", "skip"]
 """What follows a step whose gradient is not finite: the end, or the next step."""
+
+NAN_LIMIT = 20
+"""Steps without a finite gradient that may be left out of a run."""
 
 FORMAT = 1
 """Of `run.json`; fields may be added under one number, with a default."""
@@ -64,6 +68,10 @@ class RunRecord(_Record):
     backend: Backend = "framework"
     """Of the grouped convolutions; others round sums differently."""
     on_nan: OnNan = "stop"
+    nan_limit: int = NAN_LIMIT
+    """Steps that may be left out, where `on_nan` says so."""
+    bad_limit: float = BAD_LIMIT
+    """The part of an epoch's images that may be replaced as unusable."""
     initial_weights: str | None = None
     """The file that training began from, and its SHA-256; None for random weights."""
     versions: dict[str, str]
@@ -173,7 +181,7 @@ def differences(ours: RunRecord, theirs: RunRecord) -> Iterator[str]:
 
     The machine does not: its device, threads, processes, workers and backend may change between
     two parts of a run, at the price of other rounding. Nor does the place of images or of initial
-    weights that are the same.
+    weights that are the same, nor what is tolerated: `on_nan` and the limits.
     """
     mine, other = (_deciding(record) for record in (ours, theirs))
     for field in mine:

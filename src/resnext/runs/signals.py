@@ -39,6 +39,15 @@ class Stop:
         """What the process should end with."""
         return INTERRUPTED if self.signal == signal.SIGINT else PreemptedError.exit_code
 
+    def check(self, left: str) -> None:
+        """End here if somebody wants that.
+
+        Raises:
+            PreemptedError: somebody does; `left` says what is saved, or begins anew.
+        """
+        if self.signal is not None:
+            raise PreemptedError(left)
+
 
 @contextmanager
 def stopping(*, ending: bool = False) -> Iterator[Stop]:

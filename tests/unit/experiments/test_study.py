@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 
 from resnext.data import DataSet
 from resnext.data.subset import Subset
-from resnext.errors import DataError, UsageError
+from resnext.errors import DataError, PreemptedError, UsageError
+from resnext.evaluation.scores import Part, evaluate
 from resnext.experiments.findings import Spread, findings
 from resnext.experiments.planning import CPU_RATE, planned, training_cost
 from resnext.experiments.registry import chosen, experiment
-from resnext.experiments.sharing import Begun, Left, carry_out
+from resnext.experiments.sharing import Begun, Ended, Left, carry_out
 from resnext.experiments.study import claim_file, state
 from resnext.experiments.writing import report
+from resnext.runs import EpochRecord, Stop
 from resnext.runs.locking import locked
 
 ONE = chosen(experiment("residual"), ["resnet50_noshortcut"])
@@ -94,6 +97,41 @@ def test_a_run_in_other_hands_is_left_to_them(study):
     assert isinstance(event, Left)
     assert event.why.startswith("process ")
     assert any(isinstance(event, Begun) for event in carry_out(asked))
+
+
+def interrupt(asked, at, stop):
+    """Ask to end when the first event of that kind comes behind an epoch; what had begun."""
+    seen = []
+    try:
+        for event in carry_out(asked, stop):
+            seen.append(event)
+            trained = any(isinstance(one, EpochRecord) for one in seen)
+            if trained and isinstance(event, at):
+                stop.signal = signal.SIGINT
+    except PreemptedError as error:
+        return str(error), [event.job for event in seen if isinstance(event, Begun)]
+    raise AssertionError("nobody looked at the wish to end")
+
+
+@pytest.mark.parametrize("at", [EpochRecord, Part], ids=["before it", "in it"])
+def test_a_wish_to_end_ends_a_further_test_which_begins_anew(study, monkeypatch, at):
+    monkeypatch.setitem(evaluate.__kwdefaults__, "pulse", 0.0)  # a `Part` of every batch
+    asked, stop = study(experiment("multiscale")), Stop()
+    said, (job,) = interrupt(asked, at, stop)
+    assert said == f"the test dense of {job.name} begins anew"
+    assert not stop.last_resort()  # training is over: there is nothing to save
+    assert state(job).kind == "half"
+    assert not any(isinstance(event, EpochRecord) for event in carry_out(asked))
+    assert state(job).kind == "done"
+
+
+def test_behind_a_wish_to_end_no_further_run_is_begun(study):
+    asked, stop = study(experiment("residual")), Stop()
+    said, (job,) = interrupt(asked, Ended, stop)
+    first, second, *_ = asked.jobs()
+    assert (job.name, said) == (first.name, f"{second.name} comes next")
+    list(carry_out(asked))
+    assert all(isinstance(event, Ended) for event in carry_out(asked, stop))  # nothing was left
 
 
 def test_missing_data_is_named(study):

@@ -158,13 +158,16 @@ def test_another_commit_is_another_group_and_another_machine_is_said(made, usual
 WEIGHTS = {"a": "a" * 64, "b": "b" * 64}
 
 
-def record_of(usual, *, bn_batch=8, micro_batch=None, name="images", fingerprint="f", weights=None):
+def record_of(
+    usual, *, bn_batch=8, micro_batch=None, name="images", fingerprint="f", weights=None, **others
+):
     data = {"name": name, "location": f"/data/{name}", "fingerprint": fingerprint}
     return {
         "recipe": other_recipe(usual, bn_batch=bn_batch),
         "micro_batch": micro_batch,
         "data": usual.data.model_copy(update=data),
         "initial_weights": weights,
+        **others,
     }
 
 
@@ -174,15 +177,22 @@ def record_of(usual, *, bn_batch=8, micro_batch=None, name="images", fingerprint
         ({"name": "here"}, {"name": "there"}, ["data.location", "data.name"]),
         ({}, {"micro_batch": 16}, ["micro_batch"]),
         ({"micro_batch": 8}, {"micro_batch": 16}, ["micro_batch"]),
+        ({}, {"nan_limit": 3, "bad_limit": 0.5}, ["bad_limit", "nan_limit"]),
         (
             {"weights": f"/here/w.pth sha256:{WEIGHTS['a']}"},
             {"weights": f"/there/my w.pth sha256:{WEIGHTS['a']}"},
             ["initial_weights.path"],
         ),
     ],
-    ids=["another name", "parts put together", "other parts put together", "weights elsewhere"],
+    ids=[
+        "another name",
+        "parts put together",
+        "other parts put together",
+        "other limits",
+        "weights elsewhere",
+    ],
 )
-def test_runs_that_differ_in_places_and_micro_batches_are_one_group(
+def test_runs_that_differ_in_places_micro_batches_and_limits_are_one_group(
     first, second, notes, made, usual
 ):
     folders = [

@@ -168,6 +168,7 @@ def test_a_record_of_another_version_is_not_called_damaged(folder):
 def test_records_of_the_first_format_are_read():
     opened = RunFolder.open(Path(__file__).parents[2] / "golden" / "run-format-1")
     assert opened.record.engine == "pillow"
+    assert (opened.record.nan_limit, opened.record.bad_limit) == (20, 0.001)
     assert opened.spec() == resnext.spec("ResNeXt-11 (4x8d, CIFAR, 1 channel)")
 
 

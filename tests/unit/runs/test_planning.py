@@ -104,6 +104,15 @@ def test_a_processor_s_run_is_the_framework_s_unless_said(sides):
         plan(sides, speed=Speed(backend="triton"))
 
 
+def test_a_run_goes_on_with_its_limits_unless_others_are_given(sides, tmp_path):
+    folder = plan(sides, bad_limit=0.5, nan_limit=3).create(tmp_path / "run")
+    again = partial(plan_again, RunFolder.open(folder.path), {"data": sides})
+    assert (again().bad_limit, again().nan_limit) == (0.5, 3)
+    given = again(bad_limit=0.0, nan_limit=0)
+    assert (given.bad_limit, given.nan_limit) == (0.0, 0)
+    assert list(differences(folder.record, given.record())) == []
+
+
 def test_a_run_goes_on_with_its_backend_where_that_is_at_hand(sides, tmp_path):
     folder = plan(sides, speed=Speed(backend="merged")).create(tmp_path / "run")
     again = partial(plan_again, folder, {"data": sides})
