@@ -125,11 +125,6 @@ def _settings(words: dict[str, Any], config: Path | None) -> "Settings":
     _require_packages()
     settings = settings_of(words, config)
     check_calibrate(words["calibrate"], settings.engine, settings.precision)
-    if words["given"] is not None and words["weights"] is None:
-        from resnext.deploy.origin import is_name
-
-        if not is_name(settings.given):  # the weights that the file has are of another network
-            return settings.model_copy(update={"weights": None})
     return settings
 
 
