@@ -78,6 +78,7 @@ def train_detector(
         run = _Run(plan, folder, world, stop or Stop(), save_seconds)
         yield from run.resumed()
         yield from run.trained()
+    run.stop.last_resort = lambda: False  # nothing of this run is left to be saved
 
 
 class _Run:

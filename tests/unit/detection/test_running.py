@@ -152,6 +152,7 @@ def test_asked_to_end_in_the_middle_of_a_save_it_saves_once(sets, tmp_path, monk
         saved, (newest, problems) = answer.result()
     assert (saved, problems) == (True, [])
     assert newest.state["step"] == 1
+    assert not stop.last_resort()  # training is over: there is nothing to save
     assert [path.name for path in folder.checkpoints()] == ["step-00000001"]
 
 
