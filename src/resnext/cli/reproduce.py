@@ -221,8 +221,8 @@ def _in_parallel(count: int) -> None:
         raise typer.Exit(min(failed, key=lambda code: (code in (75, INTERRUPTED), code)))
 
 
-_HANG_UP = getattr(signal, "SIGHUP", signal.SIGTERM)
-"""What a terminal that is closed sends to its processes, the started ones not among them."""
+_OF_TERMINALS = {getattr(signal, name, signal.SIGTERM) for name in ("SIGHUP", "SIGQUIT")}
+"""What ends a terminal's processes, among which the started ones are not."""
 
 _CHILD = "RESNEXT_REPRODUCE_CHILD"
 """Set in processes that another one started, and reports for."""
@@ -235,11 +235,11 @@ def _followed(children: "list[subprocess.Popen[str]]") -> Iterator[int]:
     def forward(number: int, frame: object) -> None:
         del frame
         for child in children:
-            child.send_signal(signal.SIGTERM if number == _HANG_UP else number)
+            child.send_signal(signal.SIGTERM if number in _OF_TERMINALS else number)
 
     numbers = {signal.SIGINT, *PREEMPTION}
-    if signal.getsignal(_HANG_UP) == signal.SIG_DFL:  # otherwise somebody wants it to go on
-        numbers.add(_HANG_UP)
+    # those that are ignored are so because somebody wants it to go on
+    numbers |= {n for n in _OF_TERMINALS if signal.getsignal(n) == signal.SIG_DFL}
     before = {number: signal.signal(number, forward) for number in numbers}
     threads = [
         threading.Thread(target=_pass_on, args=(place, child.stdout), daemon=True)

@@ -85,10 +85,11 @@ def _check_micro_batch(speed: Speed, wanted: Recipe) -> None:
 
 
 def _shares(images: int, wanted: Recipe, processes: int) -> set[int]:
-    """Images of the last process, which has the most, in all the batches of a pass."""
+    """Images of each process in all the batches of a pass."""
     part = wanted.bn_batch or 1
     batches = set(batch_sizes(images, batch_size=wanted.batch_size, start=0, last="keep"))
-    return {len(share_of(range(n), processes - 1, processes, part)) for n in batches}
+    every = (share_of(range(n), k, processes, part) for n in batches for k in range(processes))
+    return {len(share) for share in every if len(share)}
 
 
 def _fitting(spec: Spec, resolution: int, speed: Speed, room: int) -> int:

@@ -65,6 +65,13 @@ def test_a_last_batch_may_leave_one_process_more_than_its_share(room_for):
     assert fitted(wanted=wanted, world=many, images=images).micro_batch is None
 
 
+def test_the_process_with_fewer_images_may_have_the_larger_piece(room_for):
+    two = replace(Same(), size=2)
+    wanted = PAPER.model_copy(update={"batch_size": 200})
+    room_for(80)  # shares of 96, and of 104 as 64 and 40: 96 must not go through at once
+    assert fitted(wanted=wanted, world=two, images=2000).micro_batch == 64
+
+
 def test_what_is_asked_for_is_taken_where_it_fits(room_for):
     room_for(64)
     assert fitted(replace(PLAIN, micro_batch=64)).micro_batch == 64

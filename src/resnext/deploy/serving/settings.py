@@ -1,12 +1,14 @@
 """How a server is set up: read once, checked once, and kept in a file where the user wants it."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from resnext.errors import ResourceError, UsageError
+import resnext
+from resnext.errors import ResNextError, ResourceError, UsageError
 from resnext.files import write_bytes
 
 Count = Annotated[int, Field(ge=1)]
@@ -95,9 +97,11 @@ def settings_of(words: dict[str, Any], file: Path | None) -> Settings:
 
 
 def _same_network(kept: Any, said: str | None) -> bool:
-    """Whether the file's network is served; a folder may be written in several ways."""
+    """Whether the file's network is served; names and folders may be written in several ways."""
     if said is None or not isinstance(kept, str):
         return True
+    with suppress(ResNextError):
+        return resnext.spec(kept) == resnext.spec(said)
     return Path(kept).expanduser().absolute() == Path(said).expanduser().absolute()
 
 

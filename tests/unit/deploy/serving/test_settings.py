@@ -27,6 +27,13 @@ def test_what_is_of_one_network_is_not_kept_for_another(tmp_path):
         assert found == Settings(given=same or "runs/x", batch=4, queue=9, **old)
 
 
+def test_another_spelling_of_a_network_is_the_same_network(tmp_path):
+    file = tmp_path / "s.json"
+    keep(Settings(given="resnext50_32x4d", weights="w.safetensors"), file)
+    assert settings_of({"given": "ResNeXt-50 (32×4d)"}, file).weights == "w.safetensors"
+    assert settings_of({"given": "resnet50"}, file).weights is None
+
+
 def test_a_file_that_is_not_there_yet_says_nothing(tmp_path):
     assert settings_of({"given": "x"}, tmp_path / "new.json") == Settings(given="x")
 
