@@ -54,7 +54,9 @@ def full(injector, tmp_path, undisturbed, numbers, kind):
             continue
         if not begun(ended):
             # what was to be deleted may stay; then a later operation has met the full disk
-            assert name is None or name in ("unlink", "rmdir"), said
+            assert name is None or name in ("unlink", "rmdir", "mkdir"), said
+            if name == "mkdir":  # of a folder that is there already: pathlib then needs no answer
+                assert differing(contents(folder / "run"), contents(undisturbed[0])) == [], said
             if name is None:
                 return number
             continue
