@@ -12,7 +12,7 @@ for progress in train_run(decided, folder):
 from resnext.runs.candidates import Candidate, candidate, load_model
 from resnext.runs.comparison import Mix, Reread, compare
 from resnext.runs.folder import RunFolder
-from resnext.runs.planning import Plan, plan, plan_again, plan_together
+from resnext.runs.planning import Plan, plan, plan_again
 from resnext.runs.records import (
     BadImage,
     DataRecord,
@@ -25,6 +25,7 @@ from resnext.runs.records import (
 from resnext.runs.running import Notice, train_run
 from resnext.runs.scoring import Evaluation, Settings, evaluate_candidate, evaluate_run
 from resnext.runs.signals import Stop, stopping
+from resnext.runs.together import plan_together
 
 __all__ = [
     "BadImage",

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ class Plan:
         folder = RunFolder.open(out)
         odd = list(differences(folder.record, self.record(command)))
         if odd:
-            raise _kind_of(odd)(
+            raise kind_of(odd)(
                 f"expected the run that {out} was begun with, found another: "
                 f"{'; '.join(odd[:5])}; take another --out, or --resume {out} to continue it"
             )
@@ -201,25 +201,6 @@ def plan(
     )
 
 
-def plan_together(world: World, make: Callable[[], Plan]) -> Plan:
-    """What `make` plans on each of the processes, if it is one run.
-
-    Its micro-batches are those of the process that has the least memory.
-
-    Raises:
-        ResNextError: `make` failed on one of them, or one sees other images or computes otherwise.
-    """
-    made = world.agreed(make)
-    world.require_alike(made.record(), differences, _kind_of_process)
-    asked = [n for n in world.gather(made.speed.micro_batch) if n is not None]
-    return replace(made, speed=replace(made.speed, micro_batch=min(asked, default=None)))
-
-
-def _kind_of_process(odd: Sequence[str]) -> type[UsageError | DataError]:
-    """Of other images in another process: their place may be another too."""
-    return _kind_of([text for text in odd if not text.startswith("data ")])
-
-
 def plan_again(
     folder: RunFolder,
     asked: Mapping[str, Any] = MappingProxyType({}),
@@ -268,12 +249,12 @@ def plan_again(
     )
     odd = list(differences(record, again.record()))
     if odd:
-        kind = _kind_of(odd) if asked else DataError
+        kind = kind_of(odd) if asked else DataError
         raise kind(f"expected what {folder.path} was begun with, found {'; '.join(odd[:5])}")
     return again
 
 
-def _kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
+def kind_of(odd: Sequence[str]) -> type[UsageError | DataError]:
     """What is wrong where a run differs so: what was asked for, or the images alone."""
     return (
         DataError if all(text.startswith(("images ", "classes ")) for text in odd) else UsageError
